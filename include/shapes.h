@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Call shapes: what a probe has to read of an allocation function, and the attach cookie that tells
+ * it so. There is one program per kind of probe, not per function; all that differs stands here.
+ *
+ * Row: constant suffix, name, roles of the C arguments 0..3. Roles: A alignment or ignored, N count,
+ * S size, P old pointer (freed or resized), O out-parameter, '-' no argument.
+ */
+#ifndef TIDEMARK_SHAPES_H
+#define TIDEMARK_SHAPES_H
+
+#define for_each_shape(X) \
+	X(SIZE_TO_PTR, "size->ptr", "S---") \
+	X(N_SIZE_TO_PTR, "n*size->ptr", "NS--") \
+	X(PTR_SIZE_TO_PTR, "ptr+size->ptr", "PS--") \
+	X(PTR_N_SIZE_TO_PTR, "ptr+n*size->ptr", "PNS-") \
+	X(ALIGN_SIZE_TO_PTR, "align+size->ptr", "AS--") \
+	X(OUT_ALIGN_SIZE_TO_INT, "out+align+size->int", "OAS-") \
+	X(PTR_TO_VOID, "ptr->void", "P---") \
+	X(PTR_SIZE_TO_VOID, "ptr+size->void", "PA--") \
+	X(WRAP, "wrapper", "----")
+
+enum shape {
+#define X(id, name, roles) SHAPE_##id,
+	for_each_shape(X)
+#undef X
+	SHAPE_NR
+};
+
+/*
+ * Argument registers as a probe finds them: x86-64 order of the System V ABI, plus the
+ * scratch registers into which compilers move an argument before the first push.
+ */
+enum arg_reg { REG_DI, REG_SI, REG_DX, REG_CX, REG_R8, REG_R9, REG_AX, REG_BX, REG_BP, REG_R12, REG_R13, REG_R14, REG_R15,
+	       REG_NONE = 15 };
+
+/*
+ * Attach cookie, 64 bits:
+ *   0-3   layer
+ *   4-9   shape
+ *   10-13 register of the pointer (P or O)      REG_NONE: the shape has none
+ *   14-17 register of the size (S)
+ *   18-21 register of the count (N)             REG_NONE: none, or already multiplied into the size
+ *   22-27 bytes / 8 by which rsp lies below the return address' slot at the probed instruction
+ *   28    returns are probed
+ *   32-47 site: index into user space's table of probed functions; 0 is never used
+ *   48-63 length of the function in bytes (wrappers only; 0xffff: that or more)
+ */
+struct call_cookie {
+	unsigned char layer, shape, ptr_reg, size_reg, count_reg, slot_words, has_return;
+	unsigned short site, func_bytes;
+};
+
+static inline unsigned long long cookie_pack(const struct call_cookie *c)
+{
+	return (unsigned long long)(c->layer & 15) | (unsigned long long)(c->shape & 63) << 4 |
+	       (unsigned long long)(c->ptr_reg & 15) << 10 | (unsigned long long)(c->size_reg & 15) << 14 |
+	       (unsigned long long)(c->count_reg & 15) << 18 | (unsigned long long)(c->slot_words & 63) << 22 |
+	       (unsigned long long)(c->has_return & 1) << 28 | (unsigned long long)c->site << 32 |
+	       (unsigned long long)c->func_bytes << 48;
+}
+
+static inline struct call_cookie cookie_unpack(unsigned long long v)
+{
+	struct call_cookie c = {
+		.layer = v & 15,
+		.shape = v >> 4 & 63,
+		.ptr_reg = v >> 10 & 15,
+		.size_reg = v >> 14 & 15,
+		.count_reg = v >> 18 & 15,
+		.slot_words = v >> 22 & 63,
+		.has_return = v >> 28 & 1,
+		.site = v >> 32 & 0xffff,
+		.func_bytes = v >> 48,
+	};
+	return c;
+}
+
+#endif

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * A snapshot: what was observed at one instant. Numbers, ids, the dictionary entries that are new, losses. Immutable once handed
+ * out; everything in it lives in its arena. A live system and a recording yield the same type.
+ */
+#ifndef TIDEMARK_COLLECT_SNAPSHOT_H
+#define TIDEMARK_COLLECT_SNAPSHOT_H
+
+#include <linux/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi.h"
+
+struct arena;
+
+#define UNKNOWN_U64 UINT64_MAX /* prints as null */
+
+/* Cumulative since the attach (or the process's birth), but for live and peak. Bytes as requested. */
+struct counts {
+	uint64_t live_bytes, live_count, peak_live_bytes;
+	uint64_t alloc_bytes, alloc_count;
+	uint64_t free_bytes, free_count;
+	uint64_t untracked_bytes, untracked_count; /* allocated, in no live figure: the live map was full */
+	double live_bytes_se, alloc_bytes_se;	   /* standard errors; 0: exact */
+};
+
+enum proc_state { PROC_RUNNING, PROC_EXITED };
+enum proc_mode { MODE_PAGES, MODE_EXACT, MODE_SAMPLED };
+
+struct snap_proc {
+	struct proc_key id;
+	uint32_t ppid;
+	const char *comm, *cmdline, *cgroup;
+	const char *python;	/* "3.11.2" or NULL */
+	enum proc_state state;	/* EXITED: the last time that this process appears */
+	enum proc_mode mode;
+	double attached_share;
+	double overhead_pct;	/* NAN: unknown */
+	uint64_t rss_bytes, anon_bytes, file_bytes, shmem_bytes, swap_bytes; /* UNKNOWN_U64 */
+	uint64_t limit_bytes, limit_used_bytes; /* UNKNOWN_U64: no limit */
+	bool layer_on[LAYER_NR]; /* which layers are observed for this process */
+	uint64_t peak_live_bytes[LAYER_NR];
+	uint64_t hits;		/* cumulative probe hits */
+	uint64_t losses[LOSS_NR];
+};
+
+struct snap_stack {
+	struct proc_key id;
+	uint64_t stack_id;
+	enum layer layer;
+	struct counts counts;
+	bool ages_known;
+	float age_p50_s, age_p95_s, age_max_s; /* of what is live */
+	uint64_t old_live_bytes; /* live bytes older than half the time since the attach; UNKNOWN_U64 */
+	uint64_t file_bytes;	 /* layer map: part of live_bytes that maps files */
+};
+
+/* Dictionary: a file mapped by some process. Ids are dense, from 1, stable for the run; 0: not in any file. */
+struct snap_module {
+	uint32_t id;
+	const char *path;      /* as the target names it; "[vdso]", "/tmp/perf-PID.map"... */
+	const char *open_path; /* where user space can open it now; may be gone later */
+	uint64_t dev, inode;
+	const char *build_id;  /* hex, "" if none */
+};
+
+/* One return address, placed in a file at first sight, while the process was there. */
+struct snap_frame {
+	uint32_t module; /* 0: `addr` is the run-time address */
+	bool is_return;	 /* addr is what follows a call: names belong to addr - 1 */
+	uint64_t addr;	 /* as linked in the module (what addr2line takes) */
+};
+
+struct snap_stackdef {
+	uint64_t stack_id;
+	const char *site;  /* "malloc" */
+	bool complete;
+	uint32_t n_frames; /* frames[0] is the caller of the allocation function */
+	const struct snap_frame *frames;
+};
+
+struct snap_map {
+	const char *name;
+	uint64_t entries, capacity; /* entries UNKNOWN_U64: not counted */
+	uint64_t bytes;		    /* kernel memory, upper bound */
+};
+
+struct snap_self {
+	double cpu_pct;	/* of one core, since the last snapshot */
+	uint64_t rss_bytes;
+	double hits_per_s;
+	double foreign_hits_per_s;  /* hits of processes that are not observed */
+	double target_overhead_pct; /* NAN: unknown */
+	double body_ns;		    /* mean run time of a program per hit; NAN: unknown */
+	double attached_share;
+	uint64_t losses[LOSS_NR];   /* totals over all processes */
+	const struct snap_map *maps;
+	size_t n_maps;
+};
+
+struct snapshot {
+	struct arena *arena;
+	uint64_t n;		 /* 0, 1, 2... */
+	double ts;		 /* Unix seconds */
+	uint64_t mono_ns;
+	double seconds;		 /* since the previous snapshot; 0 in the first */
+	const struct snap_proc *procs;
+	size_t n_procs;
+	const struct snap_stack *stacks; /* every stack with any count, of every process in procs */
+	size_t n_stacks;
+	const struct snap_module *new_modules;
+	size_t n_new_modules;
+	const struct snap_stackdef *new_stacks;
+	size_t n_new_stacks;
+	struct snap_self self;
+};
+
+void snapshot_free(struct snapshot *s);
+
+#endif

@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The report: model + names + query. Sorted, limited, named rows. The only type that a view sees. Immutable, one arena.
+ * NAN (double) and UNKNOWN_U64 mean unknown and print as null or "-".
+ */
+#ifndef TIDEMARK_VIEW_REPORT_H
+#define TIDEMARK_VIEW_REPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "collect/snapshot.h"
+#include "model/model.h"
+#include "model/query.h"
+#include "sym/sym.h"
+
+struct arena;
+
+struct report_counts {
+	struct counts c;
+	double alloc_bytes_per_s, allocs_per_s;
+	bool live_known; /* false: live figures print as null */
+};
+
+struct report_stack {
+	uint64_t stack_id;
+	enum layer layer;
+	const char *site;
+	struct report_counts counts;
+	double growth_bytes_per_s;
+	int64_t delta_bytes;
+	bool ages_known;
+	double age_p50_s, age_p95_s, age_max_s;
+	bool complete;
+	struct leak_verdict leak;
+	uint64_t file_bytes; /* layer map */
+	const struct sym_frame *frames; /* leaf first */
+	size_t n_frames;
+	const char *summary; /* first frame that is the target's own code: "main.c:12 load_table" or the name of frames[0] */
+};
+
+struct report_proc {
+	struct proc_key id;
+	double start_ts; /* Unix seconds */
+	uint32_t ppid;
+	const char *comm, *cmdline, *cgroup, *python;
+	enum proc_state state;
+	enum proc_mode mode;
+	double attached_share, overhead_pct;
+	uint64_t rss_bytes, anon_bytes, file_bytes, shmem_bytes, swap_bytes, limit_bytes;
+	double limit_eta_s, growth_bytes_per_s;
+	int64_t delta_bytes;
+	bool layer_on[LAYER_NR];
+	struct report_counts layers[LAYER_NR];
+	uint64_t losses[LOSS_NR];
+	const struct report_stack *stacks; /* sorted, limited per layer */
+	size_t n_stacks;
+	size_t n_stacks_total; /* before the limit */
+};
+
+struct report_meta {
+	const char *tool, *version; /* "tidemark", "0.1.0" */
+	char run_id[33];
+	const char *host, *kernel;
+	double start_ts, interval_s, budget_pct;
+	const char *mode; /* "exact", "pages", "auto" */
+	uint64_t sample_bytes; /* 0: every call */
+	bool layer_on[LAYER_NR];
+	const char *target_kind, *target_text; /* "pid" "1,2" | "name" "redis" | "cgroup" "/web" | "all" "" | "command" "sort x" */
+	uint64_t map_memory_bytes; /* kernel maps, bound */
+};
+
+struct report {
+	struct arena *arena;
+	const struct report_meta *meta; /* borrowed, must outlive the report */
+	uint64_t n;
+	double ts;
+	const struct report_proc *procs; /* sorted */
+	size_t n_procs;
+	const struct alert *alerts;
+	size_t n_alerts;
+	struct snap_self self;
+	const struct query *query;	 /* borrowed: what this report answers */
+};
+
+struct stack_dict; /* stack definitions seen so far: session-owned pool */
+struct stack_dict *stack_dict_new(void);
+void stack_dict_free(struct stack_dict *d);
+void stack_dict_add(struct stack_dict *d, const struct snap_stackdef *defs, size_t n); /* copies */
+const struct snap_stackdef *stack_dict_find(const struct stack_dict *d, uint64_t stack_id); /* NULL */
+
+int report_build(const struct model *m, const struct report_meta *meta, const struct query *q, struct sym *sym,
+		 const struct stack_dict *stacks, struct report **ret);
+void report_free(struct report *r);
+
+#endif
