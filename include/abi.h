@@ -2,10 +2,14 @@
 /*
  * What crosses the kernel boundary: keys and values of the maps, events of the ring, the
  * read-only configuration. Included by BPF programs (after vmlinux.h) and by user space (after
- * linux/types.h); pulls in nothing itself. Sizes are asserted because both compilers must agree.
+ * linux/types.h); pulls in no libc. Sizes are asserted because both compilers must agree.
  */
 #ifndef TIDEMARK_ABI_H
 #define TIDEMARK_ABI_H
+
+#ifndef __VMLINUX_H__
+#include <linux/types.h>
+#endif
 
 #include "layers.h"
 #include "losses.h"

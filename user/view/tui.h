@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "abi.h"
+#include "collect/snapshot.h"
 #include "model/query.h"
 
 struct report;
