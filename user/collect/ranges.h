@@ -21,13 +21,16 @@ struct ranges;
 struct ranges *ranges_new(void);
 void ranges_free(struct ranges *r);
 
-/* Takes EVENT_MMAP .. EVENT_BRK, EVENT_EXEC (drops the ranges of `other`), EVENT_EXIT (of `id`), EVENT_FORK (nothing: a child starts empty). */
+/*
+ * Takes EVENT_MMAP .. EVENT_BRK; EVENT_EXEC ends `other`, EVENT_EXIT ends `id`: the figures stay as they were until ranges_forget. EVENT_FORK: nothing,
+ * a child starts empty. A vfork child that works in its parent's memory ends nothing. EVENT_MREMAP has MREMAP_* in mmap_flags.
+ */
 void ranges_step(struct ranges *r, const struct event *e);
 
 struct range_sum {
 	struct proc_key proc;
 	uint64_t stack_id;
-	struct sum sum; /* untracked_* stay 0; counts: an allocation per mapping call, a free when its last byte goes */
+	struct sum sum; /* counts: an allocation per mapping call, a free when its last byte goes; untracked: beyond 262,144 ranges */
 	uint64_t file_live_bytes; /* part of live that maps files (fd >= 0 without MAP_ANONYMOUS) */
 	uint64_t oldest_birth_ns, newest_birth_ns; /* of what is live; 0: nothing */
 };
@@ -40,10 +43,9 @@ void ranges_each_live(const struct ranges *r, const struct proc_key *p,
 
 struct range_proc {
 	uint64_t live_bytes, peak_live_bytes;
-	uint64_t unmatched_bytes; /* unmapped, but mapped before the attach */
+	uint64_t unmatched_bytes; /* unmapped, but not mapped in our sight: mapped before the attach, or a hole in the range given */
 };
-/* false: nothing known of this process. */
-int ranges_proc(const struct ranges *r, const struct proc_key *p, struct range_proc *ret); /* 0 or -ENOENT */
+int ranges_proc(const struct ranges *r, const struct proc_key *p, struct range_proc *ret); /* 0 or -ENOENT: no mapping call seen */
 void ranges_forget(struct ranges *r, const struct proc_key *p); /* its last figures were read */
 
 #endif
