@@ -34,6 +34,7 @@ enum proc_flag {
 	PROC_BORROWS_MM = 1 << 3, /* vfork or CLONE_VM child: accounted to the owner of the memory until it execs */
 	PROC_LATE = 1 << 4,   /* ran before it was attached */
 	PROC_NAMED = 1 << 5,  /* the user asked for this one (not found by being a child) */
+	PROC_NO_RETURN = 1 << 6, /* return probes would harm it: allocations are counted, not tracked */
 };
 
 /* Value of `procs`, key: tgid. `id` is the account that the calls are booked on. */
@@ -124,6 +125,8 @@ struct event {
 			__u64 old_addr, old_bytes;
 			__u32 mmap_flags; /* MAP_* */
 			__s32 fd;	  /* -1: anonymous */
+			__u32 prot;	  /* PROT_* */
+			__u32 pad;
 		} map;
 		struct {
 			struct proc_key other;
@@ -134,7 +137,21 @@ struct event {
 	};
 };
 
-enum cgroup_scope { CGROUP_NONE, CGROUP_V2 };
+/*
+ * Where the code of one program image lies, for telling return addresses from data: the executable's own text and the libraries'.
+ * Value of `texts`, key: image number. All zero: not known yet.
+ */
+struct text_ranges {
+	__u64 exe_start, exe_end, lib_start, lib_end;
+};
+
+/* Value of `cpu_stats`, one per CPU. body: run time of the programs, measured on one hit of BODY_SAMPLE. */
+#define BODY_SAMPLE 64
+
+struct cpu_stat {
+	__u64 hits, foreign_hits;
+	__u64 body_ns, body_samples;
+};
 
 /* Set between open and load; constant for the programs. */
 struct config {
@@ -143,8 +160,8 @@ struct config {
 	__u64 cgroup_id; /* != 0: processes below this v2 cgroup are adopted when first seen */
 	__u32 cgroup_level;
 	__u32 adopt_flags; /* enum proc_flag of those */
-	__u32 scratch_slots;
-	__u32 max_depth; /* frames, <= STACK_MAX_FRAMES */
+	__u32 scratch_slots; /* a power of two >= 4 per CPU */
+	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };
 
 _Static_assert(sizeof(struct proc_key) == 16, "proc_key");
@@ -153,6 +170,7 @@ _Static_assert(sizeof(struct live_block) == 24, "live_block");
 _Static_assert(sizeof(struct sum_key) == 24, "sum_key");
 _Static_assert(sizeof(struct sum) == 56, "sum");
 _Static_assert(sizeof(struct stack) == 24 + 8 * STACK_MAX_FRAMES, "stack");
+_Static_assert(sizeof(struct event) == 32 + sizeof(struct proc), "event");
 _Static_assert(sizeof(struct proc) == 24 + 16 * LAYER_NR + 8 + 8 * LOSS_NR, "proc");
 
 #endif

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The state machine of allocation calls.
+ *
+ *      entry ---- inside another call of the same layer? ----> nothing: the outermost one counts
+ *        |
+ *        | remember size, stack, slot; realloc: take the old block out of `live`
+ *        v
+ *      in flight  --- return: result good ---> book the allocation; realloc: book the old block's free
+ *        |        --- return: failed -------> realloc: put the old block back; else nothing
+ *        |
+ *        +--- no return comes (longjmp, the thread's end): found stale at the thread's next call or exit, put back
+ *
+ * Which call is "inside" which is read from the stack itself. A call is identified by the address of its return address' slot. While
+ * the kernel awaits its return, that slot holds the address of the return trampoline; a call that was left by longjmp has had its slot
+ * overwritten or lies below the stack pointer. So a record is alive if, and only if, its slot is at or above the
+ * new call's and still holds the trampoline. An equal slot is a tail call, if the trampoline stands there.
+ *
+ * Taking the block out of `live` at realloc's entry is not a free: sums do not change until the result is known. It has to leave the map
+ * then because the allocator may hand its address to another thread before realloc's return is seen.
+ */
+#ifndef TIDEMARK_BPF_HEAP_H
+#define TIDEMARK_BPF_HEAP_H
+
+#include "account.bpf.h"
+#include "procs.bpf.h"
+#include "stack.bpf.h"
+
+#define SKIP_RETURN 1 /* what a session's entry returns so that the kernel sets up no return */
+#define WANT_RETURN 0
+
+/*
+ * One load per register at a constant offset: the verifier forbids computed offsets into the context, and without the barrier
+ * the compiler would make one load of all of them.
+ */
+#define REG_CASE(id, field) \
+	if (reg == REG_##id) { \
+		__u64 value = ctx->field; \
+		barrier_var(value); \
+		return value; \
+	}
+
+static __always_inline __u64 reg_read(struct pt_regs *ctx, __u32 reg)
+{
+	REG_CASE(DI, di)
+	REG_CASE(SI, si)
+	REG_CASE(DX, dx)
+	REG_CASE(CX, cx)
+	REG_CASE(R8, r8)
+	REG_CASE(R9, r9)
+	REG_CASE(AX, ax)
+	REG_CASE(BX, bx)
+	REG_CASE(BP, bp)
+	REG_CASE(R12, r12)
+	REG_CASE(R13, r13)
+	REG_CASE(R14, r14)
+	REG_CASE(R15, r15)
+	return 0;
+}
+
+static __always_inline struct thread_state *thread_get(__u64 flags)
+{
+	return bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, flags);
+}
+
+static __always_inline struct inflight *inflight_of(struct thread_state *t, enum layer layer)
+{
+	return &t->call[layer == LAYER_PYTHON];
+}
+
+/* The page that the kernel maps into a process for return trampolines (kernel/events/uprobes.c: xol_area). 0: none yet. */
+static __always_inline __u64 trampoline_of(struct thread_state *t, __u32 image)
+{
+	if (t->trampoline && t->image == image)
+		return t->trampoline;
+	t->trampoline = BPF_CORE_READ(bpf_get_current_task_btf(), mm, uprobes_state.xol_area, vaddr);
+	t->image = image;
+	return t->trampoline;
+}
+
+static __always_inline void old_put_back(struct proc *p, enum layer layer, struct inflight *c)
+{
+	if (!c->has_old)
+		return;
+	c->has_old = 0;
+	/* NOEXIST inside: if the address is taken again, the old block did go. */
+	if (bpf_map_update_elem(&live, &c->old_key, &c->old, BPF_NOEXIST))
+		book_free(p, layer, &c->old);
+}
+
+/* Is a call of this layer under way that encloses the one whose slot is given? Clears a stale record. */
+static __always_inline int is_nested(struct proc *p, struct thread_state *t, enum layer layer, __u64 slot)
+{
+	struct inflight *c = inflight_of(t, layer);
+	__u64 word = 0;
+
+	if (!c->slot)
+		return 0;
+	if (slot <= c->slot && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) &&
+	    word == trampoline_of(t, p->id.image))
+		return 1;
+	c->slot = 0;
+	old_put_back(p, layer, c);
+	loss_count(p, LOSS_MISSED_RETURN);
+	return 0;
+}
+
+static __always_inline __u64 wrap_take(struct thread_state *t, __u64 caller)
+{
+	__u64 inside = caller - t->wrap.code;
+
+	if (!t->wrap.slot || inside >= t->wrap.code_bytes)
+		return 0;
+	t->wrap.slot = 0;
+	return t->wrap.stack_id;
+}
+
+static __always_inline __u64 call_bytes(struct pt_regs *ctx, const struct call_cookie *k)
+{
+	__u64 bytes = reg_read(ctx, k->size_reg);
+
+	return k->count_reg == REG_NONE ? bytes : bytes * reg_read(ctx, k->count_reg);
+}
+
+static __always_inline struct proc *hit(enum layer layer)
+{
+	struct proc *p = proc_current();
+	__u32 zero = 0;
+
+	if (!p || !(p->flags & (layer == LAYER_MAP ? PROC_MAP : PROC_HEAP))) {
+		struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
+		if (st)
+			st->foreign_hits++;
+		return NULL;
+	}
+	__sync_fetch_and_add(&p->hits, 1);
+	return p;
+}
+
+/* Takes the block that a realloc resizes out of `live`. Calls without an old block: nothing. */
+static __always_inline void old_take(struct proc *p, enum layer layer, struct inflight *c)
+{
+	c->has_old = 0;
+	if (!c->ptr || (c->shape != SHAPE_PTR_SIZE_TO_PTR && c->shape != SHAPE_PTR_N_SIZE_TO_PTR))
+		return;
+	c->old_key = live_key_of(&p->id, layer, c->ptr);
+	c->has_old = live_take(&c->old_key, &c->old) == 0;
+}
+
+static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
+{
+	enum layer layer = k->layer;
+	struct proc *p = hit(layer);
+
+	if (!p)
+		return SKIP_RETURN;
+	struct thread_state *t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t) {
+		loss_count(p, LOSS_THREAD_STATE);
+		return SKIP_RETURN;
+	}
+	__u64 slot = ctx->sp + k->slot_words * 8, caller = 0;
+	if (is_nested(p, t, layer, slot))
+		return SKIP_RETURN;
+
+	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
+		loss_count(p, LOSS_USER_READ);
+	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
+	__u64 stack_id = wrap_take(t, caller);
+	if (!stack_id)
+		stack_id = stack_capture(p, &from, layer);
+	if (p->flags & PROC_NO_RETURN) {
+		book_alloc(p, layer, 0, call_bytes(ctx, k), stack_id);
+		return SKIP_RETURN;
+	}
+	struct inflight *c = inflight_of(t, layer);
+	c->bytes = call_bytes(ctx, k);
+	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
+	c->stack_id = stack_id;
+	c->site = k->site;
+	c->shape = k->shape;
+	old_take(p, layer, c);
+	c->slot = slot;
+	return WANT_RETURN;
+}
+
+/* The address that the call gave, 0 if it failed. */
+static __always_inline __u64 result_of(__u64 ax, struct proc *p, const struct inflight *c)
+{
+	__u64 addr = 0;
+
+	if (c->shape != SHAPE_OUT_ALIGN_SIZE_TO_INT)
+		return ax;
+	if ((__u32)ax == 0 && bpf_probe_read_user(&addr, sizeof(addr), (void *)c->ptr))
+		loss_count(p, LOSS_USER_READ);
+	return addr;
+}
+
+static __always_inline void realloc_settle(struct proc *p, enum layer layer, struct inflight *c, __u64 addr)
+{
+	if (!addr && c->bytes) { /* failed: the old block lives on */
+		old_put_back(p, layer, c);
+		return;
+	}
+	if (c->has_old)
+		book_free(p, layer, &c->old);
+	else
+		loss_count(p, LOSS_UNMATCHED_FREE);
+	c->has_old = 0;
+}
+
+static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_cookie *k)
+{
+	enum layer layer = k->layer;
+	struct thread_state *t = thread_get(0);
+	__u64 ax = reg_read(ctx, REG_AX);
+
+	if (!t)
+		return;
+	struct inflight *c = inflight_of(t, layer);
+	/* After the return the stack pointer stands just above the slot. Anything else is an inner call. */
+	if (!c->slot || ctx->sp != c->slot + 8 || c->site != k->site)
+		return;
+	c->slot = 0;
+	struct proc *p = proc_current();
+	if (!p)
+		return;
+	__u64 addr = result_of(ax, p, c);
+	if (c->ptr && c->shape != SHAPE_OUT_ALIGN_SIZE_TO_INT)
+		realloc_settle(p, layer, c, addr);
+	if (addr)
+		book_alloc(p, layer, addr, c->bytes, c->stack_id);
+}
+
+static __always_inline void free_enter(struct pt_regs *ctx, const struct call_cookie *k)
+{
+	enum layer layer = k->layer;
+	__u64 addr = reg_read(ctx, k->ptr_reg);
+
+	if (!addr)
+		return;
+	struct proc *p = hit(layer);
+	if (!p)
+		return;
+	struct thread_state *t = thread_get(0);
+	if (t && is_nested(p, t, layer, ctx->sp + k->slot_words * 8))
+		return;
+	struct live_key key = live_key_of(&p->id, layer, addr);
+	struct live_block b;
+	if (live_take(&key, &b) == 0)
+		book_free(p, layer, &b);
+	else
+		loss_count(p, LOSS_UNMATCHED_FREE);
+}
+
+/* operator new and its kin: remember where they were called from; the allocation follows from inside. */
+static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_cookie *k)
+{
+	enum layer layer = k->layer;
+	struct proc *p = hit(layer);
+	__u64 slot = ctx->sp + k->slot_words * 8, caller = 0;
+
+	if (!p)
+		return;
+	struct thread_state *t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t) {
+		loss_count(p, LOSS_THREAD_STATE);
+		return;
+	}
+	if (is_nested(p, t, layer, slot))
+		return;
+	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
+		loss_count(p, LOSS_USER_READ);
+	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
+	int inner = t->wrap.slot && (slot == t->wrap.slot || caller - t->wrap.code < t->wrap.code_bytes);
+	t->wrap.code = ctx->ip;
+	t->wrap.code_bytes = k->func_bytes;
+	if (inner)
+		return;
+	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
+	t->wrap.stack_id = stack_capture(p, &from, layer);
+	t->wrap.site = k->site;
+	t->wrap.slot = slot;
+}
+
+/* A thread ends, maybe inside a call. */
+static __always_inline void thread_gone(struct task_struct *task)
+{
+	struct thread_state *t = bpf_task_storage_get(&threads, task, 0, 0);
+	struct proc *p;
+
+	if (!t || !(p = proc_current()))
+		return;
+	for (int i = 0; i < TRACKED_LAYERS; i++)
+		old_put_back(p, LAYER_HEAP + i, &t->call[i]);
+}
+
+#endif

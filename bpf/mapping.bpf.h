@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Mapping calls become events; user space keeps the ranges (they split and join, which wants an ordered tree, and they are a
+ * thousand times rarer than heap calls). What takes memory away is announced before the kernel acts, so that another thread's reuse of the range always comes
+ * after it in the ring; a call that failed is taken back by EVENT_UNDO.
+ */
+#ifndef TIDEMARK_BPF_MAPPING_H
+#define TIDEMARK_BPF_MAPPING_H
+
+#include "heap.bpf.h"
+
+/* arch/x86/entry/syscalls/syscall_64.tbl */
+#define NR_MMAP 9
+#define NR_MUNMAP 11
+#define NR_BRK 12
+#define NR_MREMAP 25
+#define MAX_ERRNO 4095
+#define MREMAP_FIXED 2
+
+static __always_inline struct event *map_event(struct proc *p, __u32 kind)
+{
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		loss_count(p, LOSS_RING_FULL);
+		return NULL;
+	}
+	e->kind = kind;
+	e->tid = (__u32)bpf_get_current_pid_tgid();
+	e->id = p->id;
+	e->ts_ns = bpf_ktime_get_ns();
+	__builtin_memset(&e->map, 0, sizeof(e->map));
+	return e;
+}
+
+static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
+{
+	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+	struct stack_start from = { .site = site, .flags = STACK_LEAF_IP };
+
+	from.leaf = BPF_CORE_READ(regs, ip);
+	from.fp = BPF_CORE_READ(regs, bp);
+	from.below = BPF_CORE_READ(regs, sp);
+	return stack_capture(p, &from, LAYER_MAP);
+}
+
+static __always_inline void map_announce(struct proc *p, __u32 kind, __u64 old_addr, __u64 old_bytes)
+{
+	struct event *e = map_event(p, kind);
+
+	if (!e)
+		return;
+	e->map.addr = old_addr;
+	e->map.bytes = old_bytes;
+	e->map.old_addr = old_addr;
+	e->map.old_bytes = old_bytes;
+	bpf_ringbuf_submit(e, wake_flags(kind));
+}
+
+static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
+{
+	struct proc *p = proc_current();
+
+	if (!p || !(p->flags & PROC_MAP))
+		return 0;
+	struct thread_state *t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t) {
+		loss_count(p, LOSS_THREAD_STATE);
+		return 0;
+	}
+	__sync_fetch_and_add(&p->hits, 1);
+	struct map_call *c = &t->map;
+	c->nr = ctx->id + 1;
+	c->args[0] = ctx->args[0];
+	c->args[1] = ctx->args[1];
+	c->args[2] = ctx->args[2];
+	c->args[3] = ctx->args[3];
+	c->args[4] = ctx->args[4];
+	switch (ctx->id) {
+	case NR_MUNMAP:
+		map_announce(p, EVENT_MUNMAP, c->args[0], c->args[1]);
+		return 0;
+	case NR_MREMAP:
+		map_announce(p, EVENT_MREMAP, c->args[0], c->args[1]);
+		c->stack_id = syscall_stack(p, SITE_MREMAP);
+		return 0;
+	case NR_BRK:
+		c->brk_before = BPF_CORE_READ(bpf_get_current_task_btf(), mm, brk);
+		c->stack_id = syscall_stack(p, SITE_BRK);
+		return 0;
+	}
+	c->stack_id = syscall_stack(p, SITE_MMAP);
+	return 0;
+}
+
+static __always_inline void map_done(struct proc *p, struct map_call *c, __u64 ret)
+{
+	int failed = ret >= (__u64)-MAX_ERRNO;
+	__u32 kind = EVENT_MMAP;
+
+	switch (c->nr - 1) {
+	case NR_MUNMAP:
+		if (!failed)
+			return;
+		kind = EVENT_UNDO;
+		break;
+	case NR_MREMAP:
+		kind = failed ? EVENT_UNDO : EVENT_MREMAP_DONE;
+		break;
+	case NR_BRK:
+		if (ret == c->brk_before)
+			return;
+		kind = EVENT_BRK;
+		break;
+	default:
+		if (failed)
+			return;
+	}
+	struct event *e = map_event(p, kind);
+	if (!e)
+		return;
+	e->map.stack_id = c->stack_id;
+	e->map.addr = ret;
+	e->map.bytes = kind == EVENT_MREMAP_DONE ? c->args[2] : c->args[1];
+	e->map.old_addr = kind == EVENT_BRK ? c->brk_before : c->args[0];
+	e->map.old_bytes = c->args[1];
+	if (kind == EVENT_MMAP) {
+		e->map.prot = c->args[2];
+		e->map.mmap_flags = c->args[3];
+		e->map.fd = (__s32)c->args[4];
+	}
+	bpf_ringbuf_submit(e, wake_flags(kind));
+}
+
+static __always_inline int map_exit(struct trace_event_raw_sys_exit *ctx)
+{
+	struct proc *p = proc_current();
+
+	if (!p || !(p->flags & PROC_MAP))
+		return 0;
+	struct thread_state *t = thread_get(0);
+	if (!t || !t->map.nr)
+		return 0;
+	map_done(p, &t->map, ctx->ret);
+	t->map.nr = 0;
+	return 0;
+}
+
+#endif

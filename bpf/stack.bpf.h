@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Stacks: walked at a call's entry (never at its return, where the kernel's trampoline hides the return address), hashed, stored once.
+ *
+ * The caller of the allocation function is always right: its return address is read from its known slot. The frames above come from
+ * the chain of frame pointers, as far as it goes; the first word that is no frame pointer or leads to no code ends the walk, and the stack is
+ * marked as incomplete. stack_walk is the seam: another unwinder replaces it and nothing else.
+ */
+#ifndef TIDEMARK_BPF_STACK_H
+#define TIDEMARK_BPF_STACK_H
+
+#include "loss.bpf.h"
+
+#define FRAME_SPAN_MAX (1ull << 20) /* a single frame larger than 1 MiB is no frame */
+#define USER_ADDR_MIN 0x10000ull
+#define USER_ADDR_MAX 0x7ffffffff000ull
+
+static __always_inline struct scratch *scratch_claim(__u32 *ret_index)
+{
+	__u32 first = bpf_get_smp_processor_id() * SCRATCH_PER_CPU;
+
+	for (int i = 0; i < SCRATCH_PER_CPU; i++) {
+		__u32 index = (first + i) & (cfg.scratch_slots - 1);
+		struct scratch *s = bpf_map_lookup_elem(&scratches, &index);
+		if (s && __sync_val_compare_and_swap(&s->busy, 0, 1) == 0) {
+			*ret_index = index;
+			return s;
+		}
+	}
+	return NULL;
+}
+
+static __always_inline void scratch_release(struct scratch *s)
+{
+	__sync_lock_test_and_set(&s->busy, 0);
+}
+
+static __always_inline int is_code(const struct text_ranges *t, __u64 addr)
+{
+	if (addr < USER_ADDR_MIN || addr >= USER_ADDR_MAX)
+		return 0;
+	if (!t || !t->lib_end)
+		return 1;
+	return (addr >= t->exe_start && addr < t->exe_end) || (addr >= t->lib_start && addr < t->lib_end);
+}
+
+struct frame_words {
+	__u64 next_fp, return_addr;
+};
+
+static __always_inline __u64 mix(__u64 h, __u64 v)
+{
+	h = (h ^ v) * 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio: spreads every input bit upwards */
+	return h ^ (h >> 29);
+}
+
+/* A walk in progress: the hash grows with the frames, so that no second pass is needed. */
+struct walk {
+	__u64 hash;
+	__u32 n;
+};
+
+/* Follows frame pointers from fp; `below` is a stack address that every frame must lie above. */
+static __always_inline void stack_walk(struct stack *st, struct walk *wk, const struct text_ranges *text, __u64 fp,
+				       __u64 below)
+{
+	struct frame_words w;
+
+	for (__u32 n = 1; n <= STACK_MAX_FRAMES; n++) {
+		if (fp == 0) {
+			st->flags |= STACK_COMPLETE;
+			return;
+		}
+		if (fp <= below || fp & 7 || fp - below > FRAME_SPAN_MAX)
+			return;
+		if (bpf_probe_read_user(&w, sizeof(w), (void *)fp))
+			return;
+		if (!is_code(text, w.return_addr))
+			return;
+		if (n == STACK_MAX_FRAMES) {
+			st->flags |= STACK_TRUNCATED;
+			return;
+		}
+		st->ip[n] = w.return_addr;
+		wk->hash = mix(wk->hash, w.return_addr);
+		wk->n = n + 1;
+		below = fp;
+		fp = w.next_fp;
+	}
+}
+
+static __always_inline __u64 stack_id_of(__u64 hash, enum layer layer)
+{
+	hash &= ~STACK_ID_LAYER_MASK;
+	return (hash ? hash : STACK_ID_LAYER_MASK + 1) | layer;
+}
+
+static __always_inline __u64 stack_intern(struct proc *p, struct stack *st, const struct walk *wk, enum layer layer)
+{
+	__u64 id = stack_id_of(wk->hash, layer);
+
+	if (bpf_map_lookup_elem(&stacks, &id))
+		return id;
+	st->n_ips = wk->n;
+	st->first_seen_in = p->id;
+	/* -EEXIST: another CPU was first with the same stack. */
+	long err = bpf_map_update_elem(&stacks, &id, st, BPF_NOEXIST);
+	if (err && err != -17 /* EEXIST */) {
+		loss_count(p, LOSS_STACKS_FULL);
+		return layer;
+	}
+	if (st->flags & STACK_TRUNCATED)
+		loss_count(p, LOSS_STACK_TRUNCATED);
+	return id;
+}
+
+/* Where a walk begins. */
+struct stack_start {
+	__u64 leaf; /* first address of the stack */
+	__u64 fp;
+	__u64 below;
+	__u16 site;
+	__u8 flags; /* STACK_LEAF_IP */
+};
+
+/*
+ * The id of the stack that begins there; never fails: what can't be had is booked on the layer's unknown stack and counted.
+ * A global function: the verifier checks it once, not once per path that calls it (as all __noinline ones here); hence the checks for NULL.
+ */
+__noinline __u64 stack_capture(struct proc *p, struct stack_start *from, __u32 layer)
+{
+	__u32 index;
+
+	if (!p || !from)
+		return layer;
+	__u32 image = p->id.image;
+	struct scratch *s = scratch_claim(&index);
+
+	if (!s) {
+		loss_count(p, LOSS_SCRATCH_BUSY);
+		return layer;
+	}
+	struct stack *st = &s->stack;
+	struct text_ranges *text = bpf_map_lookup_elem(&texts, &image);
+
+	st->site = from->site;
+	st->flags = from->flags;
+	st->ip[0] = from->leaf;
+	struct walk wk = { .hash = mix(mix(0x7469646d61726bull, (__u64)image << 16 | from->site), from->leaf), .n = 1 };
+	stack_walk(st, &wk, text, from->fp, from->below);
+	__u64 id = stack_intern(p, st, &wk, layer);
+	scratch_release(s);
+	return id;
+}
+
+#endif

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * The programs: thin entry points, one per kind of probe, over the logic in *.bpf.h. Which function was called stands in the attach cookie.
+ *
+ *   on_alloc_session          entry and return in one (uprobe.session, 6.13)
+ *   on_alloc_enter, _exit     the same where the kernel has no sessions
+ *   on_free_enter             frees
+ *   on_wrap_enter             operator new where it reaches malloc
+ *   on_map_enter, _exit       mmap, munmap, mremap, brk
+ *   on_fork, on_exec, on_exit process life
+ */
+#include "vmlinux.h"
+
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_core_read.h>
+#include <bpf/bpf_tracing.h>
+
+#include "heap.bpf.h"
+#include "mapping.bpf.h"
+
+char LICENSE[] SEC("license") = "GPL";
+
+/* Measures one program run of BODY_SAMPLE. */
+static __always_inline __u64 body_begin(struct cpu_stat **ret)
+{
+	__u32 zero = 0;
+	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
+
+	*ret = st;
+	if (!st || ++st->hits % BODY_SAMPLE)
+		return 0;
+	return bpf_ktime_get_ns();
+}
+
+static __always_inline void body_end(struct cpu_stat *st, __u64 began)
+{
+	if (!began || !st)
+		return;
+	st->body_ns += bpf_ktime_get_ns() - began;
+	st->body_samples++;
+}
+
+static __always_inline int enter(struct pt_regs *ctx, const struct call_cookie *k)
+{
+	struct cpu_stat *st;
+	__u64 began = body_begin(&st);
+	int ret = alloc_enter(ctx, k);
+
+	body_end(st, began);
+	return ret;
+}
+
+SEC("uprobe")
+int on_alloc_session(struct pt_regs *ctx)
+{
+	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
+
+	/* At the return the instruction pointer is the caller's; at the entry it is the probed instruction. */
+	if (ctx->ip == bpf_get_func_ip(ctx))
+		return enter(ctx, &k);
+	alloc_exit(ctx, &k);
+	return 0;
+}
+
+SEC("uprobe")
+int on_alloc_enter(struct pt_regs *ctx)
+{
+	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
+
+	(void)enter(ctx, &k); /* without sessions the return probe fires in any case */
+	return 0;
+}
+
+SEC("uretprobe")
+int on_alloc_exit(struct pt_regs *ctx)
+{
+	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
+
+	alloc_exit(ctx, &k);
+	return 0;
+}
+
+SEC("uprobe")
+int on_free_enter(struct pt_regs *ctx)
+{
+	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
+	struct cpu_stat *st;
+	__u64 began = body_begin(&st);
+
+	free_enter(ctx, &k);
+	body_end(st, began);
+	return 0;
+}
+
+SEC("uprobe")
+int on_wrap_enter(struct pt_regs *ctx)
+{
+	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
+
+	wrap_enter(ctx, &k);
+	return 0;
+}
+
+SEC("tracepoint")
+int on_map_enter(struct trace_event_raw_sys_enter *ctx)
+{
+	return map_enter(ctx);
+}
+
+SEC("tracepoint")
+int on_map_exit(struct trace_event_raw_sys_exit *ctx)
+{
+	return map_exit(ctx);
+}
+
+SEC("tp_btf/sched_process_fork")
+int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
+{
+	if (child->tgid == child->pid)
+		proc_born(parent, child);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exec")
+int BPF_PROG(on_exec, struct task_struct *task)
+{
+	proc_exec(task);
+	return 0;
+}
+
+SEC("tp_btf/sched_process_exit")
+int BPF_PROG(on_exit, struct task_struct *task)
+{
+	thread_gone(task);
+	if (BPF_CORE_READ(task, signal, live.counter) == 0)
+		proc_gone(task);
+	return 0;
+}
