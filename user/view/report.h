@@ -26,7 +26,7 @@ struct report_counts {
 struct report_stack {
 	uint64_t stack_id;
 	enum layer layer;
-	const char *site;
+	const char *site; /* allocation function, "malloc"; NULL: unknown */
 	struct report_counts counts;
 	double growth_bytes_per_s;
 	int64_t delta_bytes;
@@ -34,15 +34,16 @@ struct report_stack {
 	double age_p50_s, age_p95_s, age_max_s;
 	bool complete;
 	struct leak_verdict leak;
-	uint64_t file_bytes; /* layer map */
+	uint64_t file_bytes;		/* layer map */
 	const struct sym_frame *frames; /* leaf first */
 	size_t n_frames;
-	const char *summary; /* first frame that is the target's own code: "main.c:12 load_table" or the name of frames[0] */
+	/* First frame that is the target's own code, "load_table main.c:12", else frames[0]; never NULL. */
+	const char *summary;
 };
 
 struct report_proc {
 	struct proc_key id;
-	double start_ts; /* Unix seconds */
+	double start_ts; /* Unix seconds; NAN: unknown */
 	uint32_t ppid;
 	const char *comm, *cmdline, *cgroup, *python;
 	enum proc_state state;
@@ -63,11 +64,13 @@ struct report_meta {
 	const char *tool, *version; /* "tidemark", "0.1.0" */
 	char run_id[33];
 	const char *host, *kernel;
+	double boot_ts; /* Unix seconds at which the observed machine booted; 0: unknown */
 	double start_ts, interval_s, budget_pct;
-	const char *mode; /* "exact", "pages", "auto" */
+	const char *mode;      /* "exact", "pages", "auto" */
 	uint64_t sample_bytes; /* 0: every call */
 	bool layer_on[LAYER_NR];
-	const char *target_kind, *target_text; /* "pid" "1,2" | "name" "redis" | "cgroup" "/web" | "all" "" | "command" "sort x" */
+	/* "pid" "1,2" | "name" "redis" | "cgroup" "/web" | "all" "" | "command" "sort x" */
+	const char *target_kind, *target_text;
 	uint64_t map_memory_bytes; /* kernel maps, bound */
 };
 
@@ -81,15 +84,22 @@ struct report {
 	const struct alert *alerts;
 	size_t n_alerts;
 	struct snap_self self;
-	const struct query *query;	 /* borrowed: what this report answers */
+	const struct query *query; /* borrowed: what this report answers */
 };
 
 struct stack_dict; /* stack definitions seen so far: session-owned pool */
 struct stack_dict *stack_dict_new(void);
 void stack_dict_free(struct stack_dict *d);
-void stack_dict_add(struct stack_dict *d, const struct snap_stackdef *defs, size_t n); /* copies */
+void stack_dict_add(struct stack_dict *d, const struct snap_stackdef *defs, size_t n);	    /* copies */
 const struct snap_stackdef *stack_dict_find(const struct stack_dict *d, uint64_t stack_id); /* NULL */
 
+/* Unix seconds of a process's start; NAN: unknown. Equal for every line that names the process. */
+double report_start_ts(const struct report_meta *meta, const struct proc_key *id);
+
+/*
+ * Copies what it takes from model and snapshot, so that it may outlive them; names of frames stay sym's, sites the dictionary's.
+ * A stack that an alert of this interval names is in the report whatever the limit. Alerts of processes that the filter hides are not.
+ */
 int report_build(const struct model *m, const struct report_meta *meta, const struct query *q, struct sym *sym,
 		 const struct stack_dict *stacks, struct report **ret);
 void report_free(struct report *r);

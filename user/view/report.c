@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Builds the report: sorts, limits, filters, names frames, finds the line to show for a stack. Computes no figure: those come from
+ * the model, and what cannot be known is marked unknown here, so that no view has to think about it.
+ */
+#include "view/report.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "util/arena.h"
+#include "util/mem.h"
+
+struct builder {
+	const struct model *m;
+	const struct report_meta *meta;
+	const struct query *q;
+	struct sym *sym;
+	const struct stack_dict *stacks;
+	struct arena *arena;
+	enum layer compared;	  /* whose figures order the processes */
+	struct sym_frame *frames; /* scratch: frames of one stack */
+	size_t frames_cap;
+};
+
+static bool same_proc(const struct proc_key *a, const struct proc_key *b)
+{
+	return a->pid == b->pid && a->start_ticks == b->start_ticks && a->image == b->image;
+}
+
+double report_start_ts(const struct report_meta *meta, const struct proc_key *id)
+{
+	return meta->boot_ts > 0 ? meta->boot_ts + (double)id->start_ticks / 100 : NAN; /* USER_HZ */
+}
+
+/* --- order --- */
+
+static double figure_of(uint64_t v)
+{
+	return v == UNKNOWN_U64 ? NAN : (double)v;
+}
+
+/* Largest first, unknown last. */
+static int compare_figures(double a, double b)
+{
+	if (isnan(a) || isnan(b))
+		return isnan(a) - isnan(b);
+	return (a < b) - (a > b);
+}
+
+struct ranked_stack {
+	double figure;
+	const struct model_stack *s;
+};
+
+/* The figure of every sort key; resident bytes of one stack are unknown, its live bytes stand for them. */
+static double stack_figure(const struct model_stack *s, enum sort_key key)
+{
+	const struct counts *c = &s->snap->counts;
+	double live = s->snap->layer == LAYER_PAGE ? NAN : figure_of(c->live_bytes);
+	const double figures[SORT_NR] = {
+		[SORT_GROWTH] = s->growth_bytes_per_s,
+		[SORT_RSS] = live,
+		[SORT_LIVE] = live,
+		[SORT_COUNT] = isnan(live) ? NAN : figure_of(c->live_count),
+		[SORT_RATE] = s->alloc_bytes_per_s,
+		[SORT_ALLOC] = figure_of(c->alloc_bytes),
+		[SORT_AGE] = s->snap->ages_known ? (double)s->snap->age_p50_s : NAN,
+	};
+
+	return figures[key];
+}
+
+/* By layer, then by figure; allocated bytes decide between equals, so that a figure that a layer does not have gives a useful order too. */
+static int compare_stacks(const void *va, const void *vb)
+{
+	const struct ranked_stack *a = va, *b = vb;
+	const struct snap_stack *x = a->s->snap, *y = b->s->snap;
+	int order = (int)x->layer - (int)y->layer;
+
+	if (!order)
+		order = compare_figures(a->figure, b->figure);
+	if (!order)
+		order = compare_figures(figure_of(x->counts.alloc_bytes), figure_of(y->counts.alloc_bytes));
+	if (!order)
+		order = (x->stack_id > y->stack_id) - (x->stack_id < y->stack_id);
+	return order;
+}
+
+struct ranked_proc {
+	double figure;
+	const struct model_proc *p;
+};
+
+static bool layer_shown(const struct builder *b, const struct model_proc *p, enum layer layer)
+{
+	return p->layers[layer].on && b->q->layer_on[layer];
+}
+
+/* One layer for all processes, the innermost that any has: ten bytes mapped are not more than five allocated. */
+static enum layer compared_layer(const struct builder *b)
+{
+	static const enum layer order[] = { LAYER_HEAP, LAYER_PYTHON, LAYER_MAP };
+
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++)
+		for (size_t k = 0; k < b->m->n_procs; k++)
+			if (layer_shown(b, &b->m->procs[k], order[i]))
+				return order[i];
+	return LAYER_PAGE;
+}
+
+static double oldest_stack(const struct model_proc *p)
+{
+	double oldest = NAN;
+
+	for (size_t i = 0; i < p->n_stacks; i++)
+		if (p->stacks[i].snap->ages_known)
+			oldest = fmax(oldest, (double)p->stacks[i].snap->age_p50_s);
+	return oldest;
+}
+
+static double proc_figure(const struct builder *b, const struct model_proc *p)
+{
+	const struct model_layer *l = &p->layers[b->compared];
+	double rss = figure_of(p->snap->rss_bytes);
+	double known = b->compared != LAYER_PAGE && layer_shown(b, p, b->compared) ? 0 : NAN; /* NAN + x is NAN */
+	const double figures[SORT_NR] = {
+		[SORT_GROWTH] = p->growth_bytes_per_s,
+		[SORT_RSS] = rss,
+		[SORT_LIVE] = b->compared == LAYER_PAGE ? rss : known + figure_of(l->counts.live_bytes),
+		[SORT_COUNT] = known + figure_of(l->counts.live_count),
+		[SORT_RATE] = known + l->alloc_bytes_per_s,
+		[SORT_ALLOC] = known + figure_of(l->counts.alloc_bytes),
+		[SORT_AGE] = b->q->proc_sort == SORT_AGE ? oldest_stack(p) : NAN,
+	};
+
+	return figures[b->q->proc_sort];
+}
+
+static int compare_procs(const void *va, const void *vb)
+{
+	const struct ranked_proc *a = va, *b = vb;
+	const struct proc_key *x = &a->p->snap->id, *y = &b->p->snap->id;
+	int order = compare_figures(a->figure, b->figure);
+
+	if (!order)
+		order = (x->pid > y->pid) - (x->pid < y->pid);
+	if (!order)
+		order = (x->image > y->image) - (x->image < y->image);
+	return order;
+}
+
+/* --- frames --- */
+
+static bool kind_shown(const struct query *q, enum frame_kind kind)
+{
+	if (q->native_only)
+		return kind != FRAME_PYTHON;
+	return !q->python_only || kind == FRAME_PYTHON;
+}
+
+/* Names all frames of a stack into the scratch. Copied at once: sym may reuse what is not final. Returns their number. */
+static size_t resolve_frames(struct builder *b, const struct snap_stackdef *def)
+{
+	size_t n = 0;
+
+	for (uint32_t i = 0; i < def->n_frames; i++) {
+		const struct sym_frame *f;
+		size_t k = sym_resolve(b->sym, &def->frames[i], &f);
+
+		b->frames = grow_to(b->frames, &b->frames_cap, n + k, sizeof(*f));
+		for (size_t j = 0; j < k; j++)
+			if (kind_shown(b->q, f[j].kind))
+				b->frames[n++] = f[j];
+	}
+	return n;
+}
+
+static bool has_prefix(const char *s, const char *const *prefixes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strncmp(s, prefixes[i], strlen(prefixes[i])))
+			return true;
+	return false;
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/*
+ * The program calls `operator new`; that it calls malloc is the library's affair. So the outermost of the operators at the front is
+ * the site, and frames start at its caller. Returns how many frames are no longer callers.
+ */
+static size_t lift_site(const struct sym_frame *frames, size_t n, const char **site)
+{
+	static const char *const operators[] = { "operator new(", "operator new[](" };
+	size_t i = 0;
+
+	while (i < n && frames[i].kind == FRAME_NATIVE && has_prefix(frames[i].name, operators, ARRAY_SIZE(operators)))
+		i++;
+	if (i)
+		*site = frames[i - 1].name;
+	return i;
+}
+
+/* Code that allocates for others: the runtime's libraries and the interpreter (Debian's python3 contains its libpython). */
+static bool is_runtime(const struct sym_frame *f)
+{
+	static const char *const modules[] = {
+		"libc.so",  "libc-2.", "libstdc++.so", "libc++.so", "libc++abi.so", "libgcc_s.so", "libpthread",
+		"ld-linux", "ld-musl", "ld.so",	       "ld-2.",	    "libpython",    "python3",	   "[vdso]",
+	};
+	/* Templates of the C++ library end up in the program's own file; theirs may begin with the type returned. */
+	static const char *const names[] = { "std::", "__gnu_cxx::", "void std::", "void __gnu_cxx::" };
+
+	if (f->kind == FRAME_PYTHON)
+		return false;
+	return (f->module && has_prefix(base_name(f->module), modules, ARRAY_SIZE(modules))) ||
+	       has_prefix(f->name, names, ARRAY_SIZE(names));
+}
+
+static const char *summarise(struct arena *arena, const struct sym_frame *frames, size_t n, const char *site)
+{
+	size_t i = 0;
+
+	while (i < n && is_runtime(&frames[i]))
+		i++;
+	if (i == n)
+		i = 0;
+	if (!n)
+		return site ? site : "unknown stack";
+	if (!frames[i].file)
+		return frames[i].name;
+	const char *file = base_name(frames[i].file);
+	if (!frames[i].line)
+		return arena_printf(arena, "%s %s", frames[i].name, file);
+	return arena_printf(arena, "%s %s:%u", frames[i].name, file, frames[i].line);
+}
+
+static void add_frames(struct builder *b, struct report_stack *row)
+{
+	const struct snap_stackdef *def = stack_dict_find(b->stacks, row->stack_id);
+
+	if (def) {
+		size_t n = resolve_frames(b, def), lifted = 0;
+
+		row->site = def->site;
+		row->complete = def->complete;
+		if (row->layer == LAYER_HEAP)
+			lifted = lift_site(b->frames, n, &row->site);
+		struct sym_frame *frames = arena_alloc(b->arena, n - lifted, sizeof(*frames));
+		if (n > lifted)
+			memcpy(frames, b->frames + lifted, (n - lifted) * sizeof(*frames));
+		row->frames = frames;
+		row->n_frames = n - lifted;
+	}
+	row->summary = summarise(b->arena, row->frames, row->n_frames, row->site);
+}
+
+/* --- rows --- */
+
+/* Where returns cannot be probed no block is ever seen, so nothing can be said of what is live. */
+static bool live_known(const struct model_proc *p, enum layer layer)
+{
+	bool calls = layer == LAYER_HEAP || layer == LAYER_PYTHON;
+
+	return !calls || !p->snap->losses[LOSS_RETURN_UNSAFE];
+}
+
+static void build_stack(struct builder *b, const struct model_proc *p, const struct model_stack *s,
+			struct report_stack *row)
+{
+	*row = (struct report_stack){
+		.stack_id = s->snap->stack_id,
+		.layer = s->snap->layer,
+		.counts = {
+			.c = s->snap->counts,
+			.alloc_bytes_per_s = s->alloc_bytes_per_s,
+			.allocs_per_s = s->allocs_per_s,
+			/* Pages that went are known per process only. */
+			.live_known = s->snap->layer != LAYER_PAGE && live_known(p, s->snap->layer),
+		},
+		.growth_bytes_per_s = s->growth_bytes_per_s,
+		.delta_bytes = s->delta_bytes,
+		.ages_known = s->snap->ages_known,
+		.age_p50_s = (double)s->snap->age_p50_s,
+		.age_p95_s = (double)s->snap->age_p95_s,
+		.age_max_s = (double)s->snap->age_max_s,
+		.leak = s->leak,
+		.file_bytes = s->snap->file_bytes,
+	};
+	add_frames(b, row);
+}
+
+static bool is_alerted(const struct model *m, const struct snap_stack *s)
+{
+	for (size_t i = 0; i < m->n_alerts; i++)
+		if (m->alerts[i].stack_id && m->alerts[i].stack_id == s->stack_id &&
+		    same_proc(&m->alerts[i].id, &s->id))
+			return true;
+	return false;
+}
+
+/* Drops what is over the limit of its layer, but for what an alert names: its reader has to find it. Returns how many stay. */
+static size_t limit_stacks(const struct builder *b, struct ranked_stack *ranked, size_t n)
+{
+	size_t in_layer[LAYER_NR] = { 0 }, kept = 0;
+
+	for (size_t i = 0; i < n; i++) {
+		const struct snap_stack *s = ranked[i].s->snap;
+
+		if (!b->q->limit || in_layer[s->layer]++ < b->q->limit || is_alerted(b->m, s))
+			ranked[kept++] = ranked[i];
+	}
+	return kept;
+}
+
+static void build_stacks(struct builder *b, const struct model_proc *p, struct report_proc *row)
+{
+	_cleanup_(freep) struct ranked_stack *ranked = xcalloc(p->n_stacks, sizeof(*ranked));
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n_stacks; i++)
+		if (layer_shown(b, p, p->stacks[i].snap->layer))
+			ranked[n++] = (struct ranked_stack){ stack_figure(&p->stacks[i], b->q->stack_sort),
+							     &p->stacks[i] };
+	qsort(ranked, n, sizeof(*ranked), compare_stacks);
+	row->n_stacks_total = n;
+	n = limit_stacks(b, ranked, n);
+	struct report_stack *rows = arena_alloc(b->arena, n, sizeof(*rows));
+	for (size_t i = 0; i < n; i++)
+		build_stack(b, p, ranked[i].s, &rows[i]);
+	row->stacks = rows;
+	row->n_stacks = n;
+}
+
+/* Of pages only what is resident now is known: nobody counts those that came and went. */
+static struct report_counts page_counts(const struct model_proc *p)
+{
+	return (struct report_counts){
+		.c = {
+			.live_bytes = p->snap->rss_bytes,
+			.live_count = UNKNOWN_U64,
+			.peak_live_bytes = UNKNOWN_U64,
+			.alloc_bytes = UNKNOWN_U64,
+			.alloc_count = UNKNOWN_U64,
+			.free_bytes = UNKNOWN_U64,
+			.free_count = UNKNOWN_U64,
+			.untracked_bytes = UNKNOWN_U64,
+			.untracked_count = UNKNOWN_U64,
+			.live_bytes_se = p->snap->rss_bytes == UNKNOWN_U64 ? NAN : 0,
+			.alloc_bytes_se = NAN,
+		},
+		.alloc_bytes_per_s = NAN,
+		.allocs_per_s = NAN,
+		.live_known = p->snap->rss_bytes != UNKNOWN_U64,
+	};
+}
+
+static void build_layers(const struct builder *b, const struct model_proc *p, struct report_proc *row)
+{
+	for (int l = 0; l < LAYER_NR; l++) {
+		row->layer_on[l] = layer_shown(b, p, l);
+		row->layers[l] = (struct report_counts){
+			.c = p->layers[l].counts,
+			.alloc_bytes_per_s = p->layers[l].alloc_bytes_per_s,
+			.allocs_per_s = p->layers[l].allocs_per_s,
+			.live_known = live_known(p, l),
+		};
+	}
+	row->layers[LAYER_PAGE] = page_counts(p);
+}
+
+static void build_proc(struct builder *b, const struct model_proc *p, struct report_proc *row)
+{
+	const struct snap_proc *s = p->snap;
+
+	*row = (struct report_proc){
+		.id = s->id,
+		.start_ts = report_start_ts(b->meta, &s->id),
+		.ppid = s->ppid,
+		.comm = arena_strdup(b->arena, s->comm),
+		.cmdline = arena_strdup(b->arena, s->cmdline),
+		.cgroup = arena_strdup(b->arena, s->cgroup),
+		.python = arena_strdup(b->arena, s->python),
+		.state = s->state,
+		.mode = s->mode,
+		.attached_share = s->attached_share,
+		.overhead_pct = s->overhead_pct,
+		.rss_bytes = s->rss_bytes,
+		.anon_bytes = s->anon_bytes,
+		.file_bytes = s->file_bytes,
+		.shmem_bytes = s->shmem_bytes,
+		.swap_bytes = s->swap_bytes,
+		.limit_bytes = s->limit_bytes,
+		.limit_eta_s = p->limit_eta_s,
+		.growth_bytes_per_s = p->growth_bytes_per_s,
+		.delta_bytes = p->delta_bytes,
+	};
+	memcpy(row->losses, s->losses, sizeof(row->losses));
+	build_layers(b, p, row);
+	build_stacks(b, p, row);
+}
+
+/* --- filter --- */
+
+static bool contains(const char *text, const char *wanted)
+{
+	return text && strstr(text, wanted);
+}
+
+static bool frames_match(struct builder *b, const struct model_proc *p)
+{
+	for (size_t i = 0; i < p->n_stacks; i++) {
+		const struct snap_stack *s = p->stacks[i].snap;
+		const struct snap_stackdef *def = layer_shown(b, p, s->layer) ? stack_dict_find(b->stacks, s->stack_id)
+									      : NULL;
+		size_t n = def ? resolve_frames(b, def) : 0;
+
+		for (size_t k = 0; k < n; k++)
+			if (contains(b->frames[k].name, b->q->filter))
+				return true;
+	}
+	return false;
+}
+
+static bool proc_matches(struct builder *b, const struct model_proc *p)
+{
+	const char *wanted = b->q->filter;
+
+	return !*wanted || contains(p->snap->comm, wanted) || contains(p->snap->cmdline, wanted) || frames_match(b, p);
+}
+
+static void build_procs(struct builder *b, struct report *r)
+{
+	_cleanup_(freep) struct ranked_proc *ranked = xcalloc(b->m->n_procs, sizeof(*ranked));
+	size_t n = 0;
+
+	for (size_t i = 0; i < b->m->n_procs; i++) {
+		const struct model_proc *p = &b->m->procs[i];
+
+		if (proc_matches(b, p))
+			ranked[n++] = (struct ranked_proc){ proc_figure(b, p), p };
+	}
+	qsort(ranked, n, sizeof(*ranked), compare_procs);
+	struct report_proc *rows = arena_alloc(b->arena, n, sizeof(*rows));
+	for (size_t i = 0; i < n; i++)
+		build_proc(b, ranked[i].p, &rows[i]);
+	r->procs = rows;
+	r->n_procs = n;
+}
+
+/* --- alerts --- */
+
+static bool in_model(const struct model *m, const struct proc_key *id)
+{
+	for (size_t i = 0; i < m->n_procs; i++)
+		if (same_proc(&m->procs[i].snap->id, id))
+			return true;
+	return false;
+}
+
+static const struct report_proc *find_proc(const struct report *r, const struct proc_key *id)
+{
+	for (size_t i = 0; i < r->n_procs; i++)
+		if (same_proc(&r->procs[i].id, id))
+			return &r->procs[i];
+	return NULL;
+}
+
+static const struct report_stack *find_stack(const struct report_proc *p, uint64_t stack_id)
+{
+	for (size_t i = 0; p && stack_id && i < p->n_stacks; i++)
+		if (p->stacks[i].stack_id == stack_id)
+			return &p->stacks[i];
+	return NULL;
+}
+
+/* "... in 3 checks." + "load main.c:12" = "... in 3 checks, allocated by load main.c:12." */
+static const char *named_message(struct arena *arena, const char *message, const char *summary)
+{
+	int n = (int)strlen(message);
+	bool stop = n && message[n - 1] == '.';
+
+	return arena_printf(arena, "%.*s, allocated by %s%s", n - stop, message, summary, stop ? "." : "");
+}
+
+static void build_alerts(struct builder *b, struct report *r)
+{
+	struct alert *alerts = arena_alloc(b->arena, b->m->n_alerts, sizeof(*alerts));
+
+	for (size_t i = 0; i < b->m->n_alerts; i++) {
+		const struct alert *a = &b->m->alerts[i];
+		const struct report_proc *p = find_proc(r, &a->id);
+		const struct report_stack *s = find_stack(p, a->stack_id);
+
+		if (!p && in_model(b->m, &a->id))
+			continue; /* the filter hides it */
+		struct alert *row = &alerts[r->n_alerts++];
+		*row = *a;
+		row->comm = arena_strdup(b->arena, a->comm);
+		row->message = s ? named_message(b->arena, a->message, s->summary) : arena_strdup(b->arena, a->message);
+		if (!s)
+			row->stack_id = 0; /* an id that leads nowhere names nothing */
+	}
+	r->alerts = alerts;
+}
+
+static void build_self(struct builder *b, struct report *r)
+{
+	struct snap_map *maps = arena_alloc(b->arena, b->m->snap->self.n_maps, sizeof(*maps));
+
+	r->self = b->m->snap->self;
+	for (size_t i = 0; i < r->self.n_maps; i++) {
+		maps[i] = r->self.maps[i];
+		maps[i].name = arena_strdup(b->arena, maps[i].name);
+	}
+	r->self.maps = maps;
+}
+
+int report_build(const struct model *m, const struct report_meta *meta, const struct query *q, struct sym *sym,
+		 const struct stack_dict *stacks, struct report **ret)
+{
+	struct report *r = xcalloc(1, sizeof(*r));
+	struct builder b = { .m = m, .meta = meta, .q = q, .sym = sym, .stacks = stacks };
+
+	b.arena = r->arena = arena_new();
+	b.compared = compared_layer(&b);
+	r->meta = meta;
+	r->query = q;
+	r->n = m->snap->n;
+	r->ts = m->snap->ts;
+	build_procs(&b, r);
+	build_alerts(&b, r);
+	build_self(&b, r);
+	free(b.frames);
+	*ret = r;
+	return 0;
+}
+
+void report_free(struct report *r)
+{
+	if (!r)
+		return;
+	arena_free(r->arena);
+	free(r);
+}
