@@ -8,7 +8,8 @@ CC := $(if $(filter default,$(origin CC)),gcc,$(CC))
 CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 CLANG ?= clang
 LLVM_STRIP ?= $(or $(shell command -v llvm-strip),$(lastword $(sort $(wildcard /usr/bin/llvm-strip-*))),llvm-strip)
-BPFTOOL ?= $(or $(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool),bpftool)
+BPFTOOL ?= $(or $(lastword $(sort $(wildcard /usr/lib/linux-tools/*/bpftool))),$(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool),bpftool)
+export BPFTOOL CLANG CC B
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 B ?= build
@@ -21,8 +22,7 @@ INC := -Iuser -Iinclude -I$(B)/gen
 CFLAGS ?= -O2 -g
 DEFS := -std=gnu11 -D_GNU_SOURCE -DTIDEMARK_VERSION='"$(VERSION)"'
 DEPS := -MMD -MP
-ALL_CFLAGS = $(DEFS) $(INC) $(CFLAGS) $(WARN) $(DEPS) $(EXTRA_CFLAGS)
-LIBS := -Wl,--as-needed -lbpf -lelf -ldw -lcapstone -lncursesw -ltinfo -ljson-c -liberty -llzma -lm -lpthread
+LIBS := -Wl,--as-needed -lbpf -lelf -ldw -lcapstone -lncursesw -ltinfo -ljson-c -lxxhash -liberty -llzma -lm -lpthread
 SAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all
 BPF_CFLAGS := -target bpf -O2 -g -mcpu=v3 -D__TARGET_ARCH_x86 -Iinclude -Ivmlinux -Wall -Wextra -Werror \
 	-Wno-unused-parameter -Wno-missing-declarations
@@ -156,7 +156,7 @@ check:
 	$(Q)scripts/check-all
 
 check-fuzz: $(FUZZ)
-	$(Q)scripts/run-fuzz $(FUZZ)
+	$(Q)FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) scripts/check-fuzz
 
 lint:
 	$(Q)scripts/run-tests scripts/check-format scripts/check-lint
