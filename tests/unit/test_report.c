@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The report against models made by hand. Names come from a table here, not from files: sym_resolve is replaced. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "util/arena.h"
+#include "util/mem.h"
+#include "view/report.h"
+
+/* --- names: a frame's address is its row --- */
+
+enum { AT_MAIN, AT_LOAD, AT_NEW, AT_NEW_ARRAY, AT_CLASS_NEW, AT_LIBC, AT_VECTOR, AT_PYTHON_C, AT_PYTHON, AT_INLINED };
+
+static const struct sym_frame names[] = {
+	[AT_MAIN] = { .name = "main", .file = "/src/app/main.c", .line = 12, .module = "/srv/app" },
+	[AT_LOAD] = { .name = "load_table", .module = "/srv/app" },
+	[AT_NEW] = { .name = "operator new(unsigned long)", .module = "/usr/lib/libstdc++.so.6.0.30" },
+	[AT_NEW_ARRAY] = { .name = "operator new[](unsigned long)", .module = "/usr/lib/libstdc++.so.6.0.30" },
+	[AT_CLASS_NEW] = { .name = "Pool::operator new(unsigned long)", .module = "/srv/app" },
+	[AT_LIBC] = { .name = "strdup",
+		      .file = "strdup.c",
+		      .line = 42,
+		      .module = "/usr/lib/x86_64-linux-gnu/libc.so.6" },
+	[AT_VECTOR] = { .name = "void std::vector<int>::_M_realloc_insert<int>(int&&)", .module = "/srv/app" },
+	[AT_PYTHON_C] = { .name = "_PyEval_EvalFrameDefault", .module = "/usr/bin/python3.11" },
+	[AT_PYTHON] = { .name = "App.load", .file = "/srv/app.py", .line = 7, .kind = FRAME_PYTHON },
+	[AT_INLINED] = { .name = "inner", .module = "/srv/app", .inlined = true },
+};
+
+size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_frame **ret)
+{
+	/* One buffer for all, as sym may reuse its own: who keeps the pointer reads the next frame's name. */
+	static struct sym_frame buf[2];
+
+	assert_null(s);
+	memset(buf, 0, sizeof(buf));
+	buf[0] = names[f->addr];
+	if (f->addr == AT_INLINED)
+		buf[1] = names[AT_MAIN];
+	*ret = buf;
+	return f->addr == AT_INLINED ? 2 : 1;
+}
+
+/* --- a world made by hand; everything in it dies with world_done, but for the dictionary and the query --- */
+
+struct world {
+	struct arena *arena;
+	struct snapshot snap;
+	struct model model;
+	struct model_proc *procs;
+	struct alert *alerts;
+	struct stack_dict *dict;
+	struct query query;
+	struct report_meta meta;
+};
+
+#define MAX_PROCS 4
+#define MAX_STACKS 8
+
+static void world_init(struct world *w)
+{
+	*w = (struct world){ .arena = arena_new(), .dict = stack_dict_new() };
+	w->procs = arena_alloc(w->arena, MAX_PROCS, sizeof(*w->procs));
+	w->alerts = arena_alloc(w->arena, 2, sizeof(*w->alerts));
+	w->snap = (struct snapshot){ .n = 3, .ts = 1000.5 };
+	w->model = (struct model){ .snap = &w->snap, .procs = w->procs, .alerts = w->alerts };
+	w->query = (struct query){ .proc_sort = SORT_RSS, .stack_sort = SORT_LIVE };
+	for (int l = 0; l < LAYER_NR; l++)
+		w->query.layer_on[l] = true;
+	w->meta = (struct report_meta){ .boot_ts = 5000, .start_ts = 900 };
+}
+
+static void world_forget_model(struct world *w)
+{
+	arena_free(w->arena);
+	w->arena = NULL;
+}
+
+static void world_done(struct world *w)
+{
+	world_forget_model(w);
+	stack_dict_free(w->dict);
+}
+
+static struct model_proc *add_proc(struct world *w, uint32_t pid, const char *comm)
+{
+	struct snap_proc *s = arena_alloc(w->arena, 1, sizeof(*s));
+	struct model_proc *p = &w->procs[w->model.n_procs++];
+
+	assert_true(w->model.n_procs <= MAX_PROCS);
+	*s = (struct snap_proc){ .id = { .start_ticks = 12345, .pid = pid },
+				 .comm = arena_strdup(w->arena, comm),
+				 .cmdline = arena_printf(w->arena, "/usr/bin/%s --flag", comm),
+				 .rss_bytes = 100 };
+	*p = (struct model_proc){ .snap = s,
+				  .growth_bytes_per_s = NAN,
+				  .limit_eta_s = NAN,
+				  .stacks = arena_alloc(w->arena, MAX_STACKS, sizeof(*p->stacks)) };
+	p->layers[LAYER_PAGE].on = p->layers[LAYER_MAP].on = p->layers[LAYER_HEAP].on = true;
+	return p;
+}
+
+static struct snap_proc *snap_of(struct model_proc *p)
+{
+	return (struct snap_proc *)p->snap;
+}
+
+static struct snap_stack *add_stack(struct world *w, struct model_proc *p, enum layer layer, uint64_t id, uint64_t live)
+{
+	struct snap_stack *s = arena_alloc(w->arena, 1, sizeof(*s));
+
+	assert_true(p->n_stacks < MAX_STACKS);
+	*s = (struct snap_stack){
+		.id = p->snap->id, .stack_id = id, .layer = layer, .counts = { .live_bytes = live, .alloc_bytes = live }
+	};
+	((struct model_stack *)p->stacks)[p->n_stacks++] = (struct model_stack){ .snap = s, .growth_bytes_per_s = NAN };
+	return s;
+}
+
+/* Defines a stack by its rows, leaf first; -1 ends them. */
+static void define(struct world *w, uint64_t id, const char *site, ...)
+{
+	struct snap_frame frames[16];
+	struct snap_stackdef def = { .stack_id = id, .site = site, .complete = true, .frames = frames };
+	va_list ap;
+
+	va_start(ap, site);
+	for (int at; (at = va_arg(ap, int)) >= 0;)
+		frames[def.n_frames++] = (struct snap_frame){ .addr = (uint64_t)at };
+	va_end(ap);
+	stack_dict_add(w->dict, &def, 1);
+}
+
+static struct report *build(struct world *w)
+{
+	struct report *r = NULL;
+
+	assert_int_equal(report_build(&w->model, &w->meta, &w->query, NULL, w->dict, &r), 0);
+	assert_non_null(r);
+	return r;
+}
+
+static void assert_pids(struct world *w, enum sort_key key, const uint32_t *pids)
+{
+	w->query.proc_sort = key;
+	struct report *r = build(w);
+
+	assert_int_equal(r->n_procs, w->model.n_procs);
+	for (size_t i = 0; i < r->n_procs; i++)
+		assert_int_equal(r->procs[i].id.pid, pids[i]);
+	report_free(r);
+}
+
+/* --- order and limits --- */
+
+static void procs_are_sorted(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	for (uint32_t pid = 4; pid >= 1; pid--)
+		add_proc(&w, pid, "p");
+	w.procs[0].growth_bytes_per_s = -5; /* pid 4 */
+	w.procs[2].growth_bytes_per_s = 5;  /* pid 2 */
+	assert_pids(&w, SORT_GROWTH, (uint32_t[]){ 2, 4, 1, 3 });
+	snap_of(&w.procs[1])->rss_bytes = 300;	       /* pid 3 */
+	snap_of(&w.procs[3])->rss_bytes = UNKNOWN_U64; /* pid 1: the largest number there is, and unknown */
+	assert_pids(&w, SORT_RSS, (uint32_t[]){ 3, 2, 4, 1 });
+	world_done(&w);
+}
+
+static void like_is_compared_with_like(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	struct model_proc *mapped = add_proc(&w, 1, "mapped"), *heap = add_proc(&w, 2, "heap");
+	mapped->layers[LAYER_HEAP].on = false;
+	mapped->layers[LAYER_MAP].counts.live_bytes = 1000;
+	heap->layers[LAYER_HEAP].counts.live_bytes = 5;
+	assert_pids(&w, SORT_LIVE, (uint32_t[]){ 2, 1 });
+	w.query.layer_on[LAYER_HEAP] = false;
+	assert_pids(&w, SORT_LIVE, (uint32_t[]){ 1, 2 });
+	world_done(&w);
+}
+
+static void assert_stacks(struct world *w, enum sort_key key, const uint64_t ids[4])
+{
+	w->query.stack_sort = key;
+	struct report *r = build(w);
+
+	assert_int_equal(r->procs[0].n_stacks, 4);
+	for (size_t i = 0; i < 4; i++)
+		assert_int_equal(r->procs[0].stacks[i].stack_id, ids[i]);
+	report_free(r);
+}
+
+static void stacks_are_sorted_in_their_layer(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	struct model_proc *p = add_proc(&w, 1, "p");
+	struct snap_stack *old = add_stack(&w, p, LAYER_HEAP, 0x12, 10);
+	add_stack(&w, p, LAYER_HEAP, 0x22, 20);
+	add_stack(&w, p, LAYER_MAP, 0x11, 1);
+	add_stack(&w, p, LAYER_HEAP, 0x32, 20)->counts.alloc_bytes = 21; /* of equals the one that allocated more */
+	old->ages_known = true;
+	old->age_p50_s = 1;
+	assert_stacks(&w, SORT_LIVE, (uint64_t[]){ 0x11, 0x32, 0x22, 0x12 });
+	assert_stacks(&w, SORT_AGE, (uint64_t[]){ 0x11, 0x12, 0x32, 0x22 }); /* unknown ages last */
+	world_done(&w);
+}
+
+static void limit_is_per_process_and_layer(void **state)
+{
+	static const struct {
+		size_t limit, shown;
+	} rows[] = { { 1, 2 }, { 2, 4 }, { 3, 5 }, { 0, 5 }, { 50, 5 } };
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	for (uint32_t pid = 1; pid <= 2; pid++) {
+		struct model_proc *p = add_proc(&w, pid, "p");
+		for (uint64_t i = 1; i <= 3; i++)
+			add_stack(&w, p, LAYER_HEAP, i << 4 | LAYER_HEAP, i);
+		for (uint64_t i = 1; i <= 2; i++)
+			add_stack(&w, p, LAYER_MAP, i << 4 | LAYER_MAP, i);
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		w.query.limit = rows[i].limit;
+		struct report *r = build(&w);
+		for (size_t k = 0; k < 2; k++) {
+			assert_int_equal(r->procs[k].n_stacks, rows[i].shown);
+			assert_int_equal(r->procs[k].n_stacks_total, 5);
+			assert_int_equal(r->procs[k].stacks[0].stack_id, 2 << 4 | LAYER_MAP); /* the largest stays */
+		}
+		report_free(r);
+	}
+	world_done(&w);
+}
+
+static void layers_not_asked_for_are_left_out(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	struct model_proc *p = add_proc(&w, 1, "p");
+	add_stack(&w, p, LAYER_HEAP, 0x12, 1);
+	add_stack(&w, p, LAYER_MAP, 0x11, 1);
+	w.query.layer_on[LAYER_MAP] = false;
+	struct report *r = build(&w);
+	assert_int_equal(r->procs[0].n_stacks, 1);
+	assert_int_equal(r->procs[0].n_stacks_total, 1);
+	assert_int_equal(r->procs[0].stacks[0].layer, LAYER_HEAP);
+	assert_false(r->procs[0].layer_on[LAYER_MAP]);
+	assert_true(r->procs[0].layer_on[LAYER_HEAP]);
+	assert_false(r->procs[0].layer_on[LAYER_PYTHON]); /* asked for, not observed */
+	report_free(r);
+	world_done(&w);
+}
+
+static void filter_keeps_what_matches(void **state)
+{
+	static const struct {
+		const char *filter;
+		size_t n;
+		uint32_t pid;
+	} rows[] = {
+		{ "", 2, 1 },	      { "redis", 1, 1 },   { "/bin/nginx --fl", 1, 2 },
+		{ "load_tab", 1, 2 }, { "no such", 0, 0 }, { "--flag", 2, 1 },
+	};
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	add_proc(&w, 1, "redis");
+	add_stack(&w, add_proc(&w, 2, "nginx"), LAYER_HEAP, 0x12, 1);
+	define(&w, 0x12, "malloc", AT_MAIN, AT_LOAD, -1);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		snprintf(w.query.filter, sizeof(w.query.filter), "%s", rows[i].filter);
+		struct report *r = build(&w);
+		assert_int_equal(r->n_procs, rows[i].n);
+		if (r->n_procs)
+			assert_int_equal(r->procs[0].id.pid, rows[i].pid);
+		report_free(r);
+	}
+	world_done(&w);
+}
+
+/* --- frames, sites, summaries --- */
+
+static void sites_are_lifted(void **state)
+{
+	static const struct {
+		enum layer layer;
+		int at[4];
+		const char *site;
+		size_t n_frames;
+		const char *first;
+	} rows[] = {
+		{ LAYER_HEAP, { AT_MAIN, AT_LOAD, -1, -1 }, "malloc", 2, "main" },
+		{ LAYER_HEAP, { AT_NEW, AT_MAIN, -1, -1 }, "operator new(unsigned long)", 1, "main" },
+		{ LAYER_HEAP, { AT_NEW, AT_NEW_ARRAY, AT_MAIN, -1 }, "operator new[](unsigned long)", 1, "main" },
+		{ LAYER_HEAP, { AT_NEW, -1, -1, -1 }, "operator new(unsigned long)", 0, NULL },
+		{ LAYER_HEAP,
+		  { AT_LOAD, AT_NEW, AT_MAIN, -1 },
+		  "malloc",
+		  3,
+		  "load_table" }, /* new is not what called malloc */
+		{ LAYER_HEAP, { AT_CLASS_NEW, AT_MAIN, -1, -1 }, "malloc", 2, "Pool::operator new(unsigned long)" },
+		{ LAYER_MAP, { AT_NEW, AT_MAIN, -1, -1 }, "malloc", 2, "operator new(unsigned long)" },
+	};
+	struct world w;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		world_init(&w);
+		add_stack(&w, add_proc(&w, 1, "p"), rows[i].layer, 0x12, 1);
+		define(&w, 0x12, "malloc", rows[i].at[0], rows[i].at[1], rows[i].at[2], rows[i].at[3], -1);
+		struct report *r = build(&w);
+		const struct report_stack *s = &r->procs[0].stacks[0];
+		assert_string_equal(s->site, rows[i].site);
+		assert_int_equal(s->n_frames, rows[i].n_frames);
+		if (rows[i].first)
+			assert_string_equal(s->frames[0].name, rows[i].first);
+		assert_true(s->complete);
+		report_free(r);
+		world_done(&w);
+	}
+}
+
+static void summaries_name_the_programs_own_code(void **state)
+{
+	static const struct {
+		int at[4];
+		const char *summary;
+	} rows[] = {
+		{ { AT_MAIN, AT_LOAD, -1, -1 }, "main main.c:12" },
+		{ { AT_LOAD, AT_MAIN, -1, -1 }, "load_table" },
+		{ { AT_LIBC, AT_LOAD, -1, -1 }, "load_table" },
+		{ { AT_NEW, AT_VECTOR, AT_MAIN, -1 }, "main main.c:12" },
+		{ { AT_PYTHON_C, AT_PYTHON, AT_PYTHON_C, AT_LIBC }, "App.load app.py:7" },
+		{ { AT_LIBC, AT_LIBC, -1, -1 }, "strdup strdup.c:42" }, /* nothing else there */
+		{ { AT_NEW, -1, -1, -1 }, "operator new(unsigned long)" },
+		{ { -1, -1, -1, -1 }, "malloc" },
+	};
+	struct world w;
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		world_init(&w);
+		add_stack(&w, add_proc(&w, 1, "p"), LAYER_HEAP, 0x12, 1);
+		define(&w, 0x12, "malloc", rows[i].at[0], rows[i].at[1], rows[i].at[2], rows[i].at[3], -1);
+		struct report *r = build(&w);
+		assert_string_equal(r->procs[0].stacks[0].summary, rows[i].summary);
+		report_free(r);
+		world_done(&w);
+	}
+}
+
+static void inlined_frames_are_in_place(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	add_stack(&w, add_proc(&w, 1, "p"), LAYER_HEAP, 0x12, 1);
+	define(&w, 0x12, "malloc", AT_LOAD, AT_INLINED, AT_LIBC, -1);
+	struct report *r = build(&w);
+	const struct report_stack *s = &r->procs[0].stacks[0];
+	assert_int_equal(s->n_frames, 4);
+	assert_string_equal(s->frames[0].name, "load_table");
+	assert_string_equal(s->frames[1].name, "inner");
+	assert_true(s->frames[1].inlined);
+	assert_string_equal(s->frames[2].name, "main");
+	assert_string_equal(s->frames[3].name, "strdup");
+	report_free(r);
+	world_done(&w);
+}
+
+static void kinds_of_frames_can_be_chosen(void **state)
+{
+	static const struct {
+		bool native_only, python_only;
+		size_t n;
+	} rows[] = { { false, false, 3 }, { true, false, 2 }, { false, true, 1 } };
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	add_stack(&w, add_proc(&w, 1, "p"), LAYER_HEAP, 0x12, 1);
+	define(&w, 0x12, "malloc", AT_PYTHON_C, AT_PYTHON, AT_MAIN, -1);
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		w.query.native_only = rows[i].native_only;
+		w.query.python_only = rows[i].python_only;
+		struct report *r = build(&w);
+		assert_int_equal(r->procs[0].stacks[0].n_frames, rows[i].n);
+		report_free(r);
+	}
+	world_done(&w);
+}
+
+static void unknown_stack_is_shown_without_frames(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	add_stack(&w, add_proc(&w, 1, "p"), LAYER_HEAP, 0x2, 77);
+	struct report *r = build(&w);
+	const struct report_stack *s = &r->procs[0].stacks[0];
+	assert_int_equal(s->counts.c.live_bytes, 77);
+	assert_int_equal(s->n_frames, 0);
+	assert_false(s->complete);
+	assert_null(s->site);
+	assert_non_null(s->summary);
+	report_free(r);
+	world_done(&w);
+}
+
+/* --- what is not known --- */
+
+static void pages_are_known_as_resident_bytes_only(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	struct model_proc *p = add_proc(&w, 1, "p");
+	add_stack(&w, p, LAYER_PAGE, 0x10, 4096);
+	struct report *r = build(&w);
+	const struct report_counts *c = &r->procs[0].layers[LAYER_PAGE];
+	assert_true(c->live_known);
+	assert_int_equal(c->c.live_bytes, 100);
+	assert_int_equal(c->c.live_count, UNKNOWN_U64);
+	assert_int_equal(c->c.alloc_bytes, UNKNOWN_U64);
+	assert_int_equal(c->c.free_count, UNKNOWN_U64);
+	assert_true(isnan(c->alloc_bytes_per_s));
+	assert_false(r->procs[0].stacks[0].counts.live_known);
+	report_free(r);
+
+	snap_of(p)->rss_bytes = UNKNOWN_U64;
+	r = build(&w);
+	assert_false(r->procs[0].layers[LAYER_PAGE].live_known);
+	report_free(r);
+	world_done(&w);
+}
+
+static void live_is_unknown_where_returns_are_not_seen(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	struct model_proc *p = add_proc(&w, 1, "p");
+	add_stack(&w, p, LAYER_HEAP, 0x12, 0);
+	snap_of(p)->losses[LOSS_RETURN_UNSAFE] = 1;
+	struct report *r = build(&w);
+	assert_false(r->procs[0].layers[LAYER_HEAP].live_known);
+	assert_false(r->procs[0].stacks[0].counts.live_known);
+	assert_true(r->procs[0].layers[LAYER_MAP].live_known); /* counted at system calls */
+	report_free(r);
+	world_done(&w);
+}
+
+static void start_is_boot_and_ticks(void **state)
+{
+	struct report_meta meta = { .boot_ts = 5000 };
+	const struct proc_key id = { .start_ticks = 12345 };
+
+	(void)state;
+	assert_true(fabs(report_start_ts(&meta, &id) - 5123.45) < 1e-9);
+	meta.boot_ts = 0;
+	assert_true(isnan(report_start_ts(&meta, &id)));
+}
+
+/* --- alerts --- */
+
+static void add_alert(struct world *w, const struct model_proc *p, uint64_t stack_id, const char *message)
+{
+	w->alerts[w->model.n_alerts++] = (struct alert){ .kind = "leak",
+							 .severity = "critical",
+							 .id = p->snap->id,
+							 .comm = p->snap->comm,
+							 .stack_id = stack_id,
+							 .message = arena_strdup(w->arena, message) };
+}
+
+static void an_alerts_stack_is_shown_over_the_limit(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	struct model_proc *p = add_proc(&w, 1, "p");
+	for (uint64_t i = 1; i <= 4; i++)
+		add_stack(&w, p, LAYER_HEAP, i << 4 | LAYER_HEAP, i);
+	define(&w, 0x12, "malloc", AT_MAIN, -1);
+	add_alert(&w, p, 0x12, "p grew in 3 checks.");
+	add_alert(&w, p, 0x992, "p grew"); /* a stack that is no longer there */
+	w.query.limit = 2;
+	struct report *r = build(&w);
+	assert_int_equal(r->procs[0].n_stacks, 3);
+	assert_int_equal(r->procs[0].stacks[2].stack_id, 0x12);
+	assert_int_equal(r->n_alerts, 2);
+	assert_string_equal(r->alerts[0].message, "p grew in 3 checks, allocated by main main.c:12.");
+	assert_int_equal(r->alerts[0].stack_id, 0x12);
+	assert_string_equal(r->alerts[1].message, "p grew");
+	assert_int_equal(r->alerts[1].stack_id, 0);
+	report_free(r);
+	world_done(&w);
+}
+
+static void alerts_follow_the_filter(void **state)
+{
+	const struct snap_proc gone = { .id = { .start_ticks = 1, .pid = 77 }, .comm = "gone" };
+	const struct model_proc not_in_model = { .snap = &gone };
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	add_alert(&w, add_proc(&w, 1, "hidden"), 0, "hidden grew");
+	add_alert(&w, &not_in_model, 0, "resolved: it is gone");
+	snprintf(w.query.filter, sizeof(w.query.filter), "nothing");
+	struct report *r = build(&w);
+	assert_int_equal(r->n_procs, 0);
+	assert_int_equal(r->n_alerts, 1);
+	assert_string_equal(r->alerts[0].comm, "gone");
+	report_free(r);
+	world_done(&w);
+}
+
+/* --- ownership --- */
+
+static void report_outlives_model_and_snapshot(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	struct snap_map *maps = arena_alloc(w.arena, 1, sizeof(*maps));
+	maps->name = arena_strdup(w.arena, "live");
+	w.snap.self = (struct snap_self){ .maps = maps, .n_maps = 1 };
+	struct model_proc *p = add_proc(&w, 1, "redis");
+	snap_of(p)->cgroup = arena_strdup(w.arena, "/web");
+	add_stack(&w, p, LAYER_HEAP, 0x12, 1);
+	define(&w, 0x12, "malloc", AT_MAIN, -1);
+	add_alert(&w, p, 0, "grew");
+	struct report *r = build(&w);
+	world_forget_model(&w);
+	assert_string_equal(r->procs[0].comm, "redis");
+	assert_string_equal(r->procs[0].cmdline, "/usr/bin/redis --flag");
+	assert_string_equal(r->procs[0].cgroup, "/web");
+	assert_null(r->procs[0].python);
+	assert_string_equal(r->procs[0].stacks[0].site, "malloc");
+	assert_string_equal(r->alerts[0].comm, "redis");
+	assert_string_equal(r->alerts[0].message, "grew");
+	assert_string_equal(r->self.maps[0].name, "live");
+	assert_int_equal(r->n, 3);
+	assert_true(r->ts == 1000.5);
+	report_free(r);
+	report_free(NULL);
+	world_done(&w);
+}
+
+static void dictionary_copies_and_keeps_the_first(void **state)
+{
+	struct stack_dict *d = stack_dict_new();
+	struct snap_frame frames[2] = { { .module = 1, .addr = 10 }, { .module = 2, .addr = 20 } };
+	char site[] = "malloc";
+	struct snap_stackdef def = { .stack_id = 7, .site = site, .complete = true, .n_frames = 2, .frames = frames };
+
+	(void)state;
+	stack_dict_add(d, &def, 1);
+	site[0] = 'X';
+	frames[0].addr = 99;
+	def.n_frames = 1;
+	stack_dict_add(d, &def, 1);
+	const struct snap_stackdef *found = stack_dict_find(d, 7);
+	assert_non_null(found);
+	assert_string_equal(found->site, "malloc");
+	assert_int_equal(found->n_frames, 2);
+	assert_int_equal(found->frames[0].addr, 10);
+	assert_null(stack_dict_find(d, 8));
+	for (uint64_t id = 100; id < 5000; id++) {
+		def.stack_id = id << 32;
+		def.n_frames = 0;
+		def.site = NULL;
+		stack_dict_add(d, &def, 1);
+	}
+	assert_ptr_equal(stack_dict_find(d, 7), found); /* entries stay where they are */
+	assert_int_equal(stack_dict_find(d, 4999ull << 32)->stack_id, 4999ull << 32);
+	stack_dict_free(d);
+	stack_dict_free(NULL);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(procs_are_sorted),
+		cmocka_unit_test(like_is_compared_with_like),
+		cmocka_unit_test(stacks_are_sorted_in_their_layer),
+		cmocka_unit_test(limit_is_per_process_and_layer),
+		cmocka_unit_test(layers_not_asked_for_are_left_out),
+		cmocka_unit_test(filter_keeps_what_matches),
+		cmocka_unit_test(sites_are_lifted),
+		cmocka_unit_test(summaries_name_the_programs_own_code),
+		cmocka_unit_test(inlined_frames_are_in_place),
+		cmocka_unit_test(kinds_of_frames_can_be_chosen),
+		cmocka_unit_test(unknown_stack_is_shown_without_frames),
+		cmocka_unit_test(pages_are_known_as_resident_bytes_only),
+		cmocka_unit_test(live_is_unknown_where_returns_are_not_seen),
+		cmocka_unit_test(start_is_boot_and_ticks),
+		cmocka_unit_test(an_alerts_stack_is_shown_over_the_limit),
+		cmocka_unit_test(alerts_follow_the_filter),
+		cmocka_unit_test(report_outlives_model_and_snapshot),
+		cmocka_unit_test(dictionary_copies_and_keeps_the_first),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
