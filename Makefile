@@ -9,6 +9,7 @@ CXX := $(if $(filter default,$(origin CXX)),g++,$(CXX))
 CLANG ?= clang
 LLVM_STRIP ?= $(or $(shell command -v llvm-strip),$(lastword $(sort $(wildcard /usr/bin/llvm-strip-*))),llvm-strip)
 BPFTOOL ?= $(or $(lastword $(sort $(wildcard /usr/lib/linux-tools/*/bpftool))),$(shell PATH="$$PATH:/usr/sbin:/sbin" command -v bpftool),bpftool)
+B ?= build
 export BPFTOOL CLANG CC B
 PREFIX ?= /usr/local
 VERSION := 0.1.0

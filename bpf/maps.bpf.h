@@ -10,8 +10,8 @@
 
 const volatile struct config cfg = {};
 
-/* Image numbers, shared with user space, which numbers the processes it finds at start. */
-__u32 next_image = 1;
+/* Image numbers, shared with user space, which numbers the processes it finds at start. In .bss, which it maps. */
+__u32 next_image;
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);

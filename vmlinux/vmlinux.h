@@ -352,6 +352,11 @@ struct bpf_map {
 };
 
 enum {
+	BPF_LOCAL_STORAGE_GET_F_CREATE = 1,
+	BPF_SK_STORAGE_GET_F_CREATE = 1,
+};
+
+enum {
 	false = 0,
 	true = 1,
 };

@@ -1,0 +1,291 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "collect/place.h"
+
+#include <errno.h>
+#include <gelf.h>
+#include <libelf.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <uthash.h>
+
+#include "target/proc.h"
+#include "util/arena.h"
+#include "util/clock.h"
+#include "util/mem.h"
+
+#define SEGMENTS_MAX 16
+#define BUILD_ID_HEX 65
+#define REREAD_NS 50000000ull /* an unknown address makes the mappings be read again at most this often */
+
+struct segment {
+	uint64_t offset, vaddr, bytes;
+};
+
+struct module_key {
+	uint64_t dev, inode;
+	uint64_t path_hash; /* tells apart what has no inode: [vdso] */
+};
+
+struct module {
+	struct module_key key;
+	uint32_t id;
+	char *path, *open_path;
+	char build_id[BUILD_ID_HEX];
+	struct segment segments[SEGMENTS_MAX];
+	size_t n_segments;
+	UT_hash_handle hh;
+};
+
+/* Mappings of one process image, as last read. */
+struct image {
+	struct proc_key id;
+	struct mappings maps;
+	bool fresh;
+	uint64_t read_ns;
+	UT_hash_handle hh;
+};
+
+struct places {
+	struct module *modules;
+	struct module **by_id;
+	size_t n_modules, cap_modules, n_taken;
+	struct image *images;
+};
+
+struct places *places_new(void)
+{
+	(void)elf_version(EV_CURRENT); /* libelf asks for this before anything; EV_CURRENT can't be refused */
+	return xcalloc(1, sizeof(struct places));
+}
+
+static void image_free(struct places *p, struct image *im)
+{
+	HASH_DEL(p->images, im);
+	mappings_done(&im->maps);
+	free(im);
+}
+
+void places_free(struct places *p)
+{
+	struct module *m, *m_next;
+	struct image *im, *im_next;
+
+	if (!p)
+		return;
+	HASH_ITER(hh, p->images, im, im_next)
+		image_free(p, im);
+	HASH_ITER(hh, p->modules, m, m_next) {
+		HASH_DEL(p->modules, m);
+		free(m->path);
+		free(m->open_path);
+		free(m);
+	}
+	free(p->by_id);
+	free(p);
+}
+
+static void elf_endp(Elf **e)
+{
+	if (*e)
+		(void)elf_end(*e); /* reference count, not an error */
+}
+
+/* The GNU build id out of a note segment. */
+static void read_build_id(Elf *e, const GElf_Phdr *ph, char hex[BUILD_ID_HEX])
+{
+	if (ph->p_filesz > 65536)
+		return;
+	Elf_Data *d = elf_getdata_rawchunk(e, (int64_t)ph->p_offset, ph->p_filesz, ELF_T_NHDR);
+	size_t at = 0, name, desc;
+	GElf_Nhdr nh;
+
+	while (d && (at = gelf_getnote(d, at, &nh, &name, &desc)) > 0) {
+		const unsigned char *id = (const unsigned char *)d->d_buf + desc;
+		if (nh.n_type != NT_GNU_BUILD_ID || nh.n_namesz != 4 || nh.n_descsz > 32 ||
+		    memcmp((char *)d->d_buf + name, "GNU", 4))
+			continue;
+		for (uint32_t i = 0; i < nh.n_descsz; i++)
+			snprintf(hex + 2 * i, 3, "%02x", id[i]);
+		return;
+	}
+}
+
+static void read_segments(struct module *m, int fd)
+{
+	_cleanup_(elf_endp) Elf *e = elf_begin(fd, ELF_C_READ, NULL);
+	size_t n = 0;
+	GElf_Phdr ph;
+
+	if (!e || elf_getphdrnum(e, &n))
+		return;
+	for (size_t i = 0; i < n && i < 256 && gelf_getphdr(e, (int)i, &ph); i++) {
+		if (ph.p_type == PT_NOTE && !m->build_id[0])
+			read_build_id(e, &ph, m->build_id);
+		if (ph.p_type == PT_LOAD && m->n_segments < SEGMENTS_MAX)
+			m->segments[m->n_segments++] =
+				(struct segment){ .offset = ph.p_offset, .vaddr = ph.p_vaddr, .bytes = ph.p_filesz };
+	}
+}
+
+static struct module *module_add(struct places *p, uint32_t pid, const struct mapping *map, const struct module_key *key)
+{
+	struct module *m = xcalloc(1, sizeof(*m));
+	_cleanup_(closep) int fd = -1;
+
+	m->key = *key;
+	m->path = xstrdup(map->path);
+	m->id = (uint32_t)p->n_modules + 1;
+	if (map->inode) {
+		fd = mapping_open(pid, map, &m->open_path);
+		if (fd >= 0)
+			read_segments(m, fd);
+	}
+	HASH_ADD(hh, p->modules, key, sizeof(m->key), m);
+	p->by_id = grow_to(p->by_id, &p->cap_modules, p->n_modules + 1, sizeof(*p->by_id));
+	p->by_id[p->n_modules++] = m;
+	return m;
+}
+
+static struct module *module_of(struct places *p, uint32_t pid, const struct mapping *map)
+{
+	struct module_key key = { .dev = map->dev, .inode = map->inode };
+	struct module *m = NULL;
+
+	if (!map->path[0])
+		return NULL;
+	if (!map->inode)
+		for (const char *c = map->path; *c; c++)
+			key.path_hash = key.path_hash * 31 + (unsigned char)*c;
+	HASH_FIND(hh, p->modules, &key, sizeof(key), m);
+	return m ? m : module_add(p, pid, map, &key);
+}
+
+static struct image *image_of(struct places *p, const struct proc_key *id)
+{
+	struct image *im = NULL;
+
+	HASH_FIND(hh, p->images, id, sizeof(*id), im);
+	if (im)
+		return im;
+	im = xcalloc(1, sizeof(*im));
+	im->id = *id;
+	HASH_ADD(hh, p->images, id, sizeof(im->id), im);
+	return im;
+}
+
+static void image_read(struct image *im)
+{
+	struct mappings now;
+
+	im->fresh = true;
+	im->read_ns = mono_ns();
+	if (mappings_read(im->id.pid, &now) || !now.n)
+		return; /* gone: what was read before is still right for its old addresses */
+	mappings_done(&im->maps);
+	im->maps = now;
+}
+
+void places_stale(struct places *p, const struct proc_key *id)
+{
+	image_of(p, id)->fresh = false;
+}
+
+void places_forget(struct places *p, const struct proc_key *id)
+{
+	struct image *im = NULL;
+
+	HASH_FIND(hh, p->images, id, sizeof(*id), im);
+	if (im)
+		image_free(p, im);
+}
+
+static const struct mapping *mapping_of(struct places *p, const struct proc_key *id, uint64_t addr)
+{
+	struct image *im = image_of(p, id);
+
+	if (!im->fresh)
+		image_read(im);
+	const struct mapping *m = mappings_find(&im->maps, addr);
+	if (m || mono_ns() - im->read_ns < REREAD_NS)
+		return m;
+	image_read(im);
+	return mappings_find(&im->maps, addr);
+}
+
+static uint64_t linked_addr(const struct module *m, uint64_t offset)
+{
+	for (size_t i = 0; i < m->n_segments; i++) {
+		const struct segment *s = &m->segments[i];
+		if (offset >= s->offset && offset - s->offset < s->bytes)
+			return s->vaddr + (offset - s->offset);
+	}
+	return offset;
+}
+
+struct snap_frame places_frame(struct places *p, const struct proc_key *id, uint64_t addr, bool is_return)
+{
+	struct snap_frame f = { .addr = addr, .is_return = is_return };
+	const struct mapping *map = mapping_of(p, id, is_return ? addr - 1 : addr);
+	struct module *m = map ? module_of(p, id->pid, map) : NULL;
+
+	if (!m || (!map->inode && map->path[0] != '['))
+		return f;
+	f.module = m->id;
+	f.addr = linked_addr(m, addr - map->start + map->file_offset);
+	return f;
+}
+
+static bool is_exe_text(const struct mapping *m, const char *exe)
+{
+	return m->exec && exe && !strcmp(m->path, exe);
+}
+
+struct text_ranges places_text(struct places *p, const struct proc_key *id)
+{
+	struct image *im = image_of(p, id);
+	struct text_ranges t = { 0 };
+	char link[64], exe[4096];
+
+	if (!im->fresh)
+		image_read(im);
+	snprintf(link, sizeof(link), "/proc/%u/exe", id->pid);
+	ssize_t n = readlink(link, exe, sizeof(exe) - 1);
+	exe[n > 0 ? n : 0] = 0;
+	for (size_t i = 0; i < im->maps.n; i++) {
+		const struct mapping *m = &im->maps.items[i];
+		if (!m->exec || !m->inode)
+			continue;
+		__u64 *start = is_exe_text(m, exe) ? &t.exe_start : &t.lib_start;
+		__u64 *end = is_exe_text(m, exe) ? &t.exe_end : &t.lib_end;
+		if (!*end)
+			*start = m->start;
+		*end = m->end;
+	}
+	if (!t.lib_end && t.exe_end) { /* static executable: one range is all there is, and it is known */
+		t.lib_start = t.exe_start;
+		t.lib_end = t.exe_end;
+	}
+	return t;
+}
+
+const struct snap_module *places_take_new(struct places *p, struct arena *arena, size_t *ret_n)
+{
+	size_t n = p->n_modules - p->n_taken;
+	struct snap_module *out = arena_alloc(arena, n, sizeof(*out));
+
+	for (size_t i = 0; i < n; i++) {
+		const struct module *m = p->by_id[p->n_taken + i];
+		out[i] = (struct snap_module){
+			.id = m->id,
+			.path = arena_strdup(arena, m->path),
+			.open_path = arena_strdup(arena, m->open_path),
+			.dev = m->key.dev,
+			.inode = m->key.inode,
+			.build_id = arena_strdup(arena, m->build_id),
+		};
+	}
+	p->n_taken = p->n_modules;
+	*ret_n = n;
+	return out;
+}

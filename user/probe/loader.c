@@ -1,0 +1,268 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "probe/loader.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "probe/link.h"
+#include "tidemark.skel.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+#define SCRATCH_SLOTS_PER_CPU 4 /* bpf/state.bpf.h: SCRATCH_PER_CPU */
+
+/* kernel/bpf/hashtab.c: struct htab_elem is 48 bytes before the key; a bucket is 16. */
+#define HASH_ELEM_BYTES 48
+#define HASH_BUCKET_BYTES 16
+
+#define MAP_LINKS_MAX 8
+
+struct loader {
+	struct tidemark_bpf *skel;
+	struct features features;
+	struct bpf_link *life[3];
+	int map_links[MAP_LINKS_MAX];
+	int n_map_links;
+};
+
+static int log_quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
+{
+	char line[512];
+
+	if (!getenv("TIDEMARK_DEBUG") || level == LIBBPF_DEBUG)
+		return 0;
+	(void)vsnprintf(line, sizeof(line), fmt, ap); /* cut is fine: debugging */
+	log_debug("%s", line);
+	return 0;
+}
+
+static uint32_t scratch_slots(void)
+{
+	uint32_t want = (uint32_t)libbpf_num_possible_cpus() * SCRATCH_SLOTS_PER_CPU, slots = SCRATCH_SLOTS_PER_CPU;
+
+	while (slots < want)
+		slots *= 2;
+	return slots;
+}
+
+static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, uint32_t slots)
+{
+	(void)bpf_map__set_max_entries(s->maps.scratches, slots); /* only fails after load */
+	if (o->live_max)
+		(void)bpf_map__set_max_entries(s->maps.live, o->live_max);
+	if (o->features.cheap_alloc)
+		return;
+	/* Allocating at run time from a tracing program can deadlock before 6.1. */
+	struct bpf_map *maps[] = { s->maps.procs, s->maps.live, s->maps.sums, s->maps.texts };
+	for (size_t i = 0; i < ARRAY_SIZE(maps); i++)
+		(void)bpf_map__set_map_flags(maps[i], 0);
+}
+
+/* A program that this kernel can't attach is not loaded at all: its helpers may not exist either. */
+static void choose_programs(struct tidemark_bpf *s, const struct features *f)
+{
+	struct bpf_program *entries[] = { s->progs.on_alloc_enter, s->progs.on_alloc_exit, s->progs.on_free_enter,
+					  s->progs.on_wrap_enter };
+
+	bpf_program__set_autoload(s->progs.on_alloc_session, f->session);
+	bpf_program__set_autoload(s->progs.on_alloc_enter, !f->session);
+	bpf_program__set_autoload(s->progs.on_alloc_exit, !f->session);
+	if (f->session)
+		bpf_program__set_expected_attach_type(s->progs.on_alloc_session,
+						      (enum bpf_attach_type)ATTACH_UPROBE_SESSION);
+	for (size_t i = 0; f->multi && i < ARRAY_SIZE(entries); i++)
+		bpf_program__set_expected_attach_type(entries[i], (enum bpf_attach_type)ATTACH_UPROBE_MULTI);
+}
+
+static int check_features(const struct features *f, char **ret_why)
+{
+	if (!f->cookies) {
+		*ret_why = xasprintf("kernel %u.%u is too old: Linux 5.15 or newer is needed", f->version >> 16,
+				     f->version >> 8 & 255);
+		return -ENOTSUP;
+	}
+	if (!f->btf) {
+		*ret_why = xstrdup("this kernel has no type information (/sys/kernel/btf/vmlinux): one built with "
+				   "CONFIG_DEBUG_INFO_BTF is needed");
+		return -ENOTSUP;
+	}
+	return 0;
+}
+
+static void loader_freep(struct loader **l)
+{
+	loader_free(*l);
+}
+
+int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why)
+{
+	int err = check_features(&o->features, ret_why);
+
+	if (err)
+		return err;
+	libbpf_set_print(log_quiet);
+	_cleanup_(loader_freep) struct loader *l = xcalloc(1, sizeof(*l));
+	l->features = o->features;
+	l->skel = tidemark_bpf__open();
+	if (!l->skel) {
+		*ret_why = xasprintf("the BPF object can't be opened: %s", strerror(errno));
+		return -errno;
+	}
+	uint32_t slots = scratch_slots();
+	struct config cfg = o->cfg;
+	cfg.scratch_slots = slots;
+	memcpy((void *)&l->skel->rodata->cfg, &cfg, sizeof(cfg));
+	size_maps(l->skel, o, slots);
+	choose_programs(l->skel, &o->features);
+	err = tidemark_bpf__load(l->skel);
+	if (err) {
+		*ret_why = xasprintf("the kernel refused the BPF programs: %s (TIDEMARK_DEBUG=1 shows its reasons)",
+				     strerror(-err));
+		return err;
+	}
+	*ret = l;
+	l = NULL;
+	return 0;
+}
+
+void loader_free(struct loader *l)
+{
+	if (!l)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(l->life); i++)
+		if (l->life[i])
+			(void)bpf_link__destroy(l->life[i]); /* closes a descriptor: can't fail usefully */
+	for (int i = 0; i < l->n_map_links; i++)
+		(void)close(l->map_links[i]);
+	tidemark_bpf__destroy(l->skel);
+	free(l);
+}
+
+static int attach_life(struct loader *l)
+{
+	struct bpf_program *progs[] = { l->skel->progs.on_fork, l->skel->progs.on_exec, l->skel->progs.on_exit };
+
+	for (size_t i = 0; i < ARRAY_SIZE(progs); i++) {
+		l->life[i] = bpf_program__attach(progs[i]);
+		if (!l->life[i])
+			return -errno;
+	}
+	return 0;
+}
+
+static int attach_maps(struct loader *l)
+{
+	static const char *const calls[] = { "mmap", "munmap", "mremap", "brk" };
+	struct bpf_program *progs[] = { l->skel->progs.on_map_exit, l->skel->progs.on_map_enter };
+	static const char *const sides[] = { "exit", "enter" };
+
+	/* Exits first: an entry whose exit is not seen would stay announced. */
+	for (size_t side = 0; side < 2; side++)
+		for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
+			_cleanup_(freep) char *event = xasprintf("syscalls/sys_%s_%s", sides[side], calls[i]);
+			int fd = link_create_tracepoint(bpf_program__fd(progs[side]), event);
+			if (fd < 0)
+				return fd;
+			l->map_links[l->n_map_links++] = fd;
+		}
+	return 0;
+}
+
+int loader_attach_tracepoints(struct loader *l, int with_maps)
+{
+	int err = attach_life(l);
+
+	return err || !with_maps ? err : attach_maps(l);
+}
+
+static struct bpf_map *map_of(const struct loader *l, enum kernel_map m)
+{
+	struct bpf_map *maps[] = {
+#define X(id, name) [KMAP_##id] = l->skel->maps.name,
+		for_each_kernel_map(X)
+#undef X
+	};
+	return maps[m];
+}
+
+int loader_map_fd(const struct loader *l, enum kernel_map m)
+{
+	return bpf_map__fd(map_of(l, m));
+}
+
+int loader_prog_fd(const struct loader *l, enum call_prog p)
+{
+	struct bpf_program *progs[] = {
+#define X(id, name) [CALL_##id] = l->skel->progs.name,
+		for_each_call_prog(X)
+#undef X
+	};
+	return bpf_program__autoload(progs[p]) ? bpf_program__fd(progs[p]) : -1;
+}
+
+const struct features *loader_features(const struct loader *l)
+{
+	return &l->features;
+}
+
+uint32_t loader_new_image(struct loader *l)
+{
+	return __sync_fetch_and_add(&l->skel->bss->next_image, 1);
+}
+
+static uint64_t round_up_pow2(uint64_t n)
+{
+	uint64_t p = 1;
+
+	while (p < n)
+		p *= 2;
+	return p;
+}
+
+/* The kernel's run-time allocator hands out these sizes (kernel/bpf/memalloc.c). */
+static uint64_t alloc_class(uint64_t bytes)
+{
+	static const uint64_t sizes[] = { 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
+		if (bytes <= sizes[i])
+			return sizes[i];
+	return bytes;
+}
+
+static uint64_t map_bytes(const struct bpf_map *m)
+{
+	uint64_t n = bpf_map__max_entries(m);
+	uint64_t key = (bpf_map__key_size(m) + 7) & ~7ull, value = (bpf_map__value_size(m) + 7) & ~7ull;
+	uint64_t elem = HASH_ELEM_BYTES + key + value;
+
+	switch (bpf_map__type(m)) {
+	case BPF_MAP_TYPE_HASH:
+		if (bpf_map__map_flags(m) & BPF_F_NO_PREALLOC)
+			elem = alloc_class(elem);
+		return n * elem + round_up_pow2(n) * HASH_BUCKET_BYTES;
+	case BPF_MAP_TYPE_PERCPU_ARRAY:
+		return n * value * (uint64_t)libbpf_num_possible_cpus();
+	case BPF_MAP_TYPE_RINGBUF:
+		return n;
+	default:
+		return n * value;
+	}
+}
+
+struct kernel_map_info loader_map_info(const struct loader *l, enum kernel_map m)
+{
+	const struct bpf_map *map = map_of(l, m);
+	struct kernel_map_info info = {
+		.name = bpf_map__name(map),
+		.capacity = bpf_map__max_entries(map),
+		.bytes = map_bytes(map),
+	};
+
+	return info;
+}

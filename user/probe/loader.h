@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel object: opened, sized, configured, verified, and its tracepoints attached. The only file of probe/ that sees the
+ * skeleton. Everything it holds goes with its descriptors: nothing is pinned.
+ */
+#ifndef TIDEMARK_PROBE_LOADER_H
+#define TIDEMARK_PROBE_LOADER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "abi.h"
+#include "probe/features.h"
+
+struct loader;
+
+/* X(id, name in the object): maps that user space reads. */
+#define for_each_kernel_map(X) \
+	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(TEXTS, texts) X(SCRATCHES, scratches) \
+	X(CPU_STATS, cpu_stats) X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events)
+
+enum kernel_map {
+#define X(id, name) KMAP_##id,
+	for_each_kernel_map(X)
+#undef X
+	KMAP_NR
+};
+
+/* X(id, name): programs that attach.c links to functions. */
+#define for_each_call_prog(X) \
+	X(ALLOC_SESSION, on_alloc_session) X(ALLOC_ENTER, on_alloc_enter) X(ALLOC_EXIT, on_alloc_exit) \
+	X(FREE_ENTER, on_free_enter) X(WRAP_ENTER, on_wrap_enter)
+
+enum call_prog {
+#define X(id, name) CALL_##id,
+	for_each_call_prog(X)
+#undef X
+	CALL_NR
+};
+
+struct loader_opts {
+	struct config cfg; /* scratch_slots is filled in here */
+	struct features features;
+	uint32_t live_max;  /* blocks; 0: default */
+};
+
+/* 0; -EPERM not allowed; -ENOTSUP kernel too old or without BTF; else what the verifier said. *ret_why (caller frees) is one clause. */
+int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why);
+void loader_free(struct loader *l);
+
+/* Births, execs, exits; with_maps: mapping calls too. 0 or -errno. */
+int loader_attach_tracepoints(struct loader *l, int with_maps);
+
+int loader_map_fd(const struct loader *l, enum kernel_map m);
+int loader_prog_fd(const struct loader *l, enum call_prog p); /* -1: this kernel can't have it */
+const struct features *loader_features(const struct loader *l);
+
+/* Takes the next image number from the counter that the programs share. */
+uint32_t loader_new_image(struct loader *l);
+
+struct kernel_map_info {
+	const char *name;
+	uint32_t capacity;
+	uint64_t bytes; /* upper bound of kernel memory */
+};
+struct kernel_map_info loader_map_info(const struct loader *l, enum kernel_map m);
+
+#endif
