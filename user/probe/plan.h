@@ -18,8 +18,9 @@ enum insn_kind { INSN_EMULATED, INSN_STEPPED, INSN_NOP5 }; /* names: insn_kind_n
 
 struct plan {
 	const struct family_func *func; /* row of the families table */
+	enum shape shape;		/* the one to attach: func->shape, or SHAPE_WRAP */
 	char symbol[64];
-	uint64_t func_vaddr, func_offset, func_bytes; /* offset: in the file */
+	uint64_t func_vaddr, func_offset, func_bytes; /* offset: in the file; bytes 0: unknown */
 	uint64_t probe_offset;	/* in the file: where the breakpoint goes */
 	uint32_t insn_delta;	/* probe_offset - func_offset */
 	char insn[96];		/* "push r12": disassembly of the probed instruction */
@@ -36,16 +37,24 @@ struct plan {
 const char *insn_kind_name(enum insn_kind k);
 
 /*
- * What this kernel emulates (kernel/…/arch/x86/kernel/uprobes.c): push, nop, jmp, call, jcc always; from 6.18 also what
- * insn_is_nop accepts.
+ * What this kernel emulates (arch/x86/kernel/uprobes.c): push, nop, jmp, call, jcc always; from 6.18 also the long nops, from 6.19 all
+ * that insn_is_nop accepts.
  */
 struct plan_kernel {
 	uint32_t version; /* major << 16 | minor << 8 | patch (at most 255) */
 };
 
+/* The running kernel. 0 or -EINVAL (a release that doesn't start with two numbers). */
+int plan_kernel_current(struct plan_kernel *ret);
+
 /* Plans one function. Always fills *ret; ret->planned tells whether it is worth attaching. Returns 0 or -EIO (code unreadable). */
 int plan_function(const struct elf_file *e, const struct elf_func *f, const struct family_func *row,
 		  const struct plan_kernel *kernel, struct plan *ret);
+
+struct decoder;
+/* The same over any source of code, with a decoder that the caller opened (probe/decode.h). Same results. */
+int plan_code(struct decoder *d, const struct elf_func *f, const struct family_func *row, const struct plan_kernel *kernel,
+	      struct plan *ret);
 
 /*
  * Plans all functions of the families table that the file defines. Deduplicated by file offset (aliases: the row that comes first in the
