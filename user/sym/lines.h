@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Lines and inlined calls of one file with DWARF, by libdw. The file is mapped only while a handle is open; the index of compilation units outlives
+ * the handle, so that handles can be dropped for memory and opened again cheaply. Refuses what names other files by path: .dwo files, and
+ * .gnu_debugaltlink other than by build id (a target's file must not make us open what it likes).
+ */
+#ifndef TIDEMARK_SYM_LINES_H
+#define TIDEMARK_SYM_LINES_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define LINES_FRAMES_MAX 64
+
+struct lines_index;
+struct lines;
+
+struct line_frame {
+	char *name;	  /* not demangled; NULL: unknown; owned by the result */
+	char *file;	  /* NULL: unknown; owned by the result */
+	uint32_t line;	  /* 0: unknown */
+};
+
+struct line_result {
+	struct line_frame frames[LINES_FRAMES_MAX]; /* innermost first; the last one is the function itself */
+	size_t n;
+};
+void line_result_done(struct line_result *r);
+
+struct lines_index *lines_index_new(void);
+void lines_index_free(struct lines_index *x);
+
+/* `index` is borrowed and must outlive the handle. 0, -ENOENT (no usable DWARF), -EFBIG (would take too much memory), -EIO. */
+int lines_open(int fd, struct lines_index *index, struct lines **ret);
+void lines_free(struct lines *l);
+
+/*
+ * `deadline_ns` (CLOCK_MONOTONIC, 0: none) bounds the building of the index, which goes on with the next call.
+ * 0, -ENOENT (nothing known of the address), -EAGAIN (deadline), -ESTALE (the file changed).
+ */
+int lines_find(struct lines *l, uint64_t addr, uint64_t deadline_ns, struct line_result *ret);
+/* Heap that the handle takes, estimated. */
+uint64_t lines_bytes(const struct lines *l);
+
+#endif
