@@ -432,28 +432,23 @@ static void unknown_stack_is_shown_without_frames(void **state)
 
 /* --- what is not known --- */
 
-static void pages_are_known_as_resident_bytes_only(void **state)
+static void pages_of_a_stack_are_not_known_to_live(void **state)
 {
 	struct world w;
 
 	(void)state;
 	world_init(&w);
 	struct model_proc *p = add_proc(&w, 1, "p");
-	add_stack(&w, p, LAYER_PAGE, 0x10, 4096);
+	add_stack(&w, p, LAYER_PAGE, 0x20, 1);
+	add_stack(&w, p, LAYER_PAGE, 0x10, 4096)->counts.live_bytes = UNKNOWN_U64;
+	p->layers[LAYER_PAGE].counts = (struct counts){ .live_bytes = 100, .live_count = UNKNOWN_U64 };
 	struct report *r = build(&w);
-	const struct report_counts *c = &r->procs[0].layers[LAYER_PAGE];
-	assert_true(c->live_known);
-	assert_int_equal(c->c.live_bytes, 100);
-	assert_int_equal(c->c.live_count, UNKNOWN_U64);
-	assert_int_equal(c->c.alloc_bytes, UNKNOWN_U64);
-	assert_int_equal(c->c.free_count, UNKNOWN_U64);
-	assert_true(isnan(c->alloc_bytes_per_s));
-	assert_false(r->procs[0].stacks[0].counts.live_known);
-	report_free(r);
-
-	snap_of(p)->rss_bytes = UNKNOWN_U64;
-	r = build(&w);
-	assert_false(r->procs[0].layers[LAYER_PAGE].live_known);
+	assert_true(r->procs[0].layers[LAYER_PAGE].live_known);
+	assert_int_equal(r->procs[0].layers[LAYER_PAGE].c.live_bytes, 100);
+	assert_int_equal(r->procs[0].layers[LAYER_PAGE].c.live_count, UNKNOWN_U64);
+	for (size_t i = 0; i < 2; i++)
+		assert_false(r->procs[0].stacks[i].counts.live_known);
+	assert_int_equal(r->procs[0].stacks[0].stack_id, 0x10); /* ordered by what is known: what it allocated */
 	report_free(r);
 	world_done(&w);
 }
@@ -508,17 +503,23 @@ static void an_alerts_stack_is_shown_over_the_limit(void **state)
 	for (uint64_t i = 1; i <= 4; i++)
 		add_stack(&w, p, LAYER_HEAP, i << 4 | LAYER_HEAP, i);
 	define(&w, 0x12, "malloc", AT_MAIN, -1);
-	add_alert(&w, p, 0x12, "p grew in 3 checks.");
+	add_alert(&w, p, 0x12, "p grew in 3 checks");
 	add_alert(&w, p, 0x992, "p grew"); /* a stack that is no longer there */
 	w.query.limit = 2;
 	struct report *r = build(&w);
 	assert_int_equal(r->procs[0].n_stacks, 3);
 	assert_int_equal(r->procs[0].stacks[2].stack_id, 0x12);
 	assert_int_equal(r->n_alerts, 2);
-	assert_string_equal(r->alerts[0].message, "p grew in 3 checks, allocated by main main.c:12.");
+	assert_string_equal(r->alerts[0].message, "p grew in 3 checks, allocated by main main.c:12");
 	assert_int_equal(r->alerts[0].stack_id, 0x12);
 	assert_string_equal(r->alerts[1].message, "p grew");
 	assert_int_equal(r->alerts[1].stack_id, 0);
+	report_free(r);
+
+	w.alerts[0].state = ALERT_RESOLVED;
+	r = build(&w);
+	assert_string_equal(r->alerts[0].message, "p grew in 3 checks");
+	assert_int_equal(r->alerts[0].stack_id, 0x12);
 	report_free(r);
 	world_done(&w);
 }
@@ -620,7 +621,7 @@ int main(void)
 		cmocka_unit_test(inlined_frames_are_in_place),
 		cmocka_unit_test(kinds_of_frames_can_be_chosen),
 		cmocka_unit_test(unknown_stack_is_shown_without_frames),
-		cmocka_unit_test(pages_are_known_as_resident_bytes_only),
+		cmocka_unit_test(pages_of_a_stack_are_not_known_to_live),
 		cmocka_unit_test(live_is_unknown_where_returns_are_not_seen),
 		cmocka_unit_test(start_is_boot_and_ticks),
 		cmocka_unit_test(an_alerts_stack_is_shown_over_the_limit),

@@ -122,12 +122,11 @@ static double oldest_stack(const struct model_proc *p)
 static double proc_figure(const struct builder *b, const struct model_proc *p)
 {
 	const struct model_layer *l = &p->layers[b->compared];
-	double rss = figure_of(p->snap->rss_bytes);
-	double known = b->compared != LAYER_PAGE && layer_shown(b, p, b->compared) ? 0 : NAN; /* NAN + x is NAN */
+	double known = layer_shown(b, p, b->compared) ? 0 : NAN; /* NAN + x is NAN */
 	const double figures[SORT_NR] = {
 		[SORT_GROWTH] = p->growth_bytes_per_s,
-		[SORT_RSS] = rss,
-		[SORT_LIVE] = b->compared == LAYER_PAGE ? rss : known + figure_of(l->counts.live_bytes),
+		[SORT_RSS] = figure_of(p->snap->rss_bytes),
+		[SORT_LIVE] = known + figure_of(l->counts.live_bytes),
 		[SORT_COUNT] = known + figure_of(l->counts.live_count),
 		[SORT_RATE] = known + l->alloc_bytes_per_s,
 		[SORT_ALLOC] = known + figure_of(l->counts.alloc_bytes),
@@ -338,29 +337,6 @@ static void build_stacks(struct builder *b, const struct model_proc *p, struct r
 	row->n_stacks = n;
 }
 
-/* Of pages only what is resident now is known: nobody counts those that came and went. */
-static struct report_counts page_counts(const struct model_proc *p)
-{
-	return (struct report_counts){
-		.c = {
-			.live_bytes = p->snap->rss_bytes,
-			.live_count = UNKNOWN_U64,
-			.peak_live_bytes = UNKNOWN_U64,
-			.alloc_bytes = UNKNOWN_U64,
-			.alloc_count = UNKNOWN_U64,
-			.free_bytes = UNKNOWN_U64,
-			.free_count = UNKNOWN_U64,
-			.untracked_bytes = UNKNOWN_U64,
-			.untracked_count = UNKNOWN_U64,
-			.live_bytes_se = p->snap->rss_bytes == UNKNOWN_U64 ? NAN : 0,
-			.alloc_bytes_se = NAN,
-		},
-		.alloc_bytes_per_s = NAN,
-		.allocs_per_s = NAN,
-		.live_known = p->snap->rss_bytes != UNKNOWN_U64,
-	};
-}
-
 static void build_layers(const struct builder *b, const struct model_proc *p, struct report_proc *row)
 {
 	for (int l = 0; l < LAYER_NR; l++) {
@@ -372,7 +348,6 @@ static void build_layers(const struct builder *b, const struct model_proc *p, st
 			.live_known = live_known(p, l),
 		};
 	}
-	row->layers[LAYER_PAGE] = page_counts(p);
 }
 
 static void build_proc(struct builder *b, const struct model_proc *p, struct report_proc *row)
@@ -480,13 +455,10 @@ static const struct report_stack *find_stack(const struct report_proc *p, uint64
 	return NULL;
 }
 
-/* "... in 3 checks." + "load main.c:12" = "... in 3 checks, allocated by load main.c:12." */
+/* The model's sentence ends with the stack's number; what it is called, only the report knows. */
 static const char *named_message(struct arena *arena, const char *message, const char *summary)
 {
-	int n = (int)strlen(message);
-	bool stop = n && message[n - 1] == '.';
-
-	return arena_printf(arena, "%.*s, allocated by %s%s", n - stop, message, summary, stop ? "." : "");
+	return arena_printf(arena, "%s, allocated by %s", message, summary);
 }
 
 static void build_alerts(struct builder *b, struct report *r)
@@ -503,7 +475,8 @@ static void build_alerts(struct builder *b, struct report *r)
 		struct alert *row = &alerts[r->n_alerts++];
 		*row = *a;
 		row->comm = arena_strdup(b->arena, a->comm);
-		row->message = s ? named_message(b->arena, a->message, s->summary) : arena_strdup(b->arena, a->message);
+		row->message = s && a->state == ALERT_FIRING ? named_message(b->arena, a->message, s->summary)
+							     : arena_strdup(b->arena, a->message);
 		if (!s)
 			row->stack_id = 0; /* an id that leads nowhere names nothing */
 	}
