@@ -36,7 +36,6 @@ FIXTURES := $(wildcard tests/unit/*_fixture.c)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 TARGET_SRC := $(wildcard tests/e2e/targets/*.c tests/e2e/targets/*.cpp)
 BENCH_SRC := $(wildcard tests/bench/*.c tests/bench/*.cpp)
-LOAD_SRC := $(wildcard tests/load/*.c)
 
 SKEL := $(B)/gen/tidemark.skel.h
 LIB_obj := $(B)/libtidemark.a
@@ -48,7 +47,7 @@ HOST := $(HOST_SRC:tests/host/%.c=$(B)/host/%)
 GOLDEN := $(GOLDEN_SRC:tests/golden/%.c=$(B)/golden/%)
 FUZZ := $(FUZZ_SRC:tests/fuzz/%.c=$(B)/fuzzers/%)
 BENCH := $(addprefix $(B)/bench/,$(basename $(notdir $(BENCH_SRC))))
-LOAD := $(LOAD_SRC:tests/load/%.c=$(B)/load/%)
+LOAD := $(patsubst tests/load/%.c,$(B)/load/%,$(wildcard tests/load/*.c))
 # tests/e2e/targets/lib*.c become shared objects, everything else there programs.
 SHARED := $(patsubst tests/e2e/targets/%.c,$(B)/e2e/%.so,$(wildcard tests/e2e/targets/lib*.c))
 TARGETS := $(addprefix $(B)/e2e/,$(filter-out $(basename $(notdir $(SHARED))),$(basename $(notdir $(TARGET_SRC)))))
@@ -74,7 +73,7 @@ $(SKEL): $(B)/bpf/tidemark.bpf.o
 
 # --- user side, once per variant: obj (what is installed), asan (tests), fuzz ---
 # Only the files that include the skeleton wait for it; -MMD takes over from the second build on.
-SKEL_USERS := $(shell grep -ls 'tidemark\.skel\.h' $(LIB_SRC) user/main.c $(UNIT_SRC) $(HOST_SRC) $(LOAD_SRC))
+SKEL_USERS := $(shell grep -ls 'tidemark\.skel\.h' $(LIB_SRC) user/main.c $(UNIT_SRC) $(HOST_SRC))
 $(foreach v,obj asan fuzz,$(SKEL_USERS:%.c=$(B)/$(v)/%.o)): | $(SKEL)
 
 
@@ -113,11 +112,6 @@ $(B)/fuzzers/%: $(B)/fuzz/tests/fuzz/%.o $(LIB_fuzz)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CLANG) $(SAN) -fsanitize=fuzzer $^ $(LIBS) -o $@
 
-$(B)/load/%: $(B)/obj/tests/load/%.o $(LIB_obj)
-	$(call msg,LINK,$@)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $^ $(LIBS) -o $@
-
 # Programs that are watched: optimised as services are, with frame pointers, no sanitizers, allocations not optimised away.
 TFLAGS := -O2 -g -fno-omit-frame-pointer -fno-optimize-sibling-calls -fno-builtin -Wall -Wextra -Werror
 TLIBS := -lpthread -ldl
@@ -139,6 +133,7 @@ $(B)/$(1)/%: $(2)/%.cpp Makefile
 endef
 $(eval $(call watched,e2e,tests/e2e/targets))
 $(eval $(call watched,bench,tests/bench))
+$(eval $(call watched,load,tests/load))
 # Flags of single test programs, e.g. `build/e2e/static: LDFLAGS += -static`.
 -include tests/flags.mk
 
