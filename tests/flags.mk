@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+# Flags and rules of single test programs, beside the general ones in the Makefile.
+E2E := $(B)/e2e
+
+$(E2E)/shapes_static $(E2E)/cxx_static: LDFLAGS += -static
+$(E2E)/cxx $(E2E)/cxx_static: EXTRA_CFLAGS += -std=gnu++17
+$(E2E)/jumps: LDFLAGS += -L$(E2E) -lmockalloc -Wl,-rpath,'$$ORIGIN'
+$(E2E)/jumps: $(E2E)/libmockalloc.so
+
+# Without libc, in 64 and in 32 bits: needs the assembler and the linker only.
+TARGETS += $(E2E)/loop64 $(E2E)/loop32
+$(E2E)/loop64: ASFLAGS := --64
+$(E2E)/loop64: LDMODE := elf_x86_64
+$(E2E)/loop32: ASFLAGS := --32
+$(E2E)/loop32: LDMODE := elf_i386
+$(E2E)/loop64 $(E2E)/loop32: $(E2E)/%: tests/e2e/targets/%.S tests/flags.mk
+	$(call msg,AS,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)as $(ASFLAGS) $< -o $@.o && ld -m $(LDMODE) -static $@.o -o $@
