@@ -200,12 +200,23 @@ void places_forget(struct places *p, const struct proc_key *id)
 		image_free(p, im);
 }
 
+/* A child that was gone before it could be looked at had, but for what it mapped itself, the mappings of its parent. */
+static struct image *relative_of(struct places *p, struct image *gone)
+{
+	for (struct image *im = p->images; im; im = im->hh.next)
+		if (im->id.image == gone->id.image && im->maps.n)
+			return im;
+	return gone;
+}
+
 static const struct mapping *mapping_of(struct places *p, const struct proc_key *id, uint64_t addr)
 {
 	struct image *im = image_of(p, id);
 
 	if (!im->fresh)
 		image_read(im);
+	if (!im->maps.n)
+		return mappings_find(&relative_of(p, im)->maps, addr);
 	const struct mapping *m = mappings_find(&im->maps, addr);
 	if (m || mono_ns() - im->read_ns < REREAD_NS)
 		return m;

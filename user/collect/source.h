@@ -5,12 +5,20 @@
 #ifndef TIDEMARK_COLLECT_SOURCE_H
 #define TIDEMARK_COLLECT_SOURCE_H
 
+#include <stddef.h>
+
 struct snapshot;
 
+enum source_event {
+	SOURCE_END,	 /* nothing left to observe */
+	SOURCE_SNAPSHOT, /* *ret is set, the caller frees it */
+	SOURCE_WOKEN,	 /* a descriptor that the caller wants to hear of is ready */
+};
+
 struct source {
-	/* Waits for the next snapshot. 1: *ret is set, the caller frees it; 0: the end (nothing left to observe); negative errno. */
-	int (*next)(struct source *s, struct snapshot **ret);
-	void (*close)(struct source *s); /* releases everything, also half-built; NULL pointer never passed */
+	/* Waits for the next snapshot, or for one of the descriptors `wake`. enum source_event or -errno. */
+	int (*next)(struct source *s, const int *wake, size_t n_wake, struct snapshot **ret);
+	void (*close)(struct source *s); /* releases everything, also half-built */
 };
 
 #endif

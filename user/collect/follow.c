@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "collect/follow.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "collect/kmaps.h"
+#include "probe/gate.h"
+#include "target/cgroup.h"
+#include "target/proc.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+struct dead {
+	struct proc_key id; /* key */
+	uint64_t since_ns;
+	UT_hash_handle hh;
+};
+
+static void watched_free(struct follow *f, struct watched *w)
+{
+	HASH_DEL(f->all, w);
+	free(w->cmdline);
+	free(w->cgroup);
+	free(w);
+}
+
+void follow_done(struct follow *f)
+{
+	struct watched *w, *w_next;
+	struct dead *d, *d_next;
+
+	HASH_ITER(hh, f->all, w, w_next)
+		watched_free(f, w);
+	HASH_ITER(hh, f->dead, d, d_next) {
+		HASH_DEL(f->dead, d);
+		free(d);
+	}
+}
+
+static void account_ended(struct follow *f, const struct proc_key *id)
+{
+	struct dead *d = NULL;
+
+	places_forget(f->places, id);
+	HASH_FIND(hh, f->dead, id, sizeof(*id), d);
+	if (d || !id->pid)
+		return;
+	d = xcalloc(1, sizeof(*d));
+	d->id = *id;
+	d->since_ns = mono_ns();
+	HASH_ADD(hh, f->dead, id, sizeof(d->id), d);
+}
+
+bool follow_is_dead(const struct follow *f, const struct proc_key *id)
+{
+	struct dead *d = NULL;
+
+	HASH_FIND(hh, f->dead, id, sizeof(*id), d);
+	return d != NULL;
+}
+
+bool follow_any_dead(const struct follow *f)
+{
+	return f->dead != NULL;
+}
+
+void follow_buried(struct follow *f, uint64_t before_ns)
+{
+	struct dead *d, *next;
+
+	HASH_ITER(hh, f->dead, d, next) {
+		if (d->since_ns >= before_ns)
+			continue;
+		HASH_DEL(f->dead, d);
+		free(d);
+	}
+}
+
+static struct watched *find_pid(const struct follow *f, uint32_t pid)
+{
+	struct watched *w = NULL;
+
+	HASH_FIND(hh, f->all, &pid, sizeof(pid), w);
+	return w;
+}
+
+struct watched *follow_find(struct follow *f, const struct proc_key *id)
+{
+	struct watched *w = find_pid(f, id->pid);
+
+	return w && !memcmp(&w->id, id, sizeof(*id)) ? w : NULL;
+}
+
+size_t follow_running(const struct follow *f)
+{
+	size_t n = 0;
+
+	for (struct watched *w = f->all; w; w = w->hh.next)
+		n += w->state == PROC_RUNNING;
+	return n;
+}
+
+/* A process that takes the number of one that is still to be reported: the old one's report is not lost, only shortened. */
+static struct watched *watched_add(struct follow *f, const struct proc_key *id, uint32_t flags, uint32_t ppid)
+{
+	struct watched *w = find_pid(f, id->pid);
+
+	if (w) {
+		account_ended(f, &w->id);
+		watched_free(f, w);
+	}
+	w = xcalloc(1, sizeof(*w));
+	w->pid = id->pid;
+	w->id = *id;
+	w->flags = flags;
+	w->ppid = ppid;
+	w->files_changed = w->names_changed = true;
+	HASH_ADD(hh, f->all, pid, sizeof(w->pid), w);
+	return w;
+}
+
+int follow_enter(struct follow *f, uint32_t pid, bool late)
+{
+	struct proc_stat st;
+	int err = proc_read_stat(pid, &st);
+
+	if (err)
+		return err;
+	if (st.state == 'Z' || st.state == 'X')
+		return -ESRCH;
+	struct proc p = {
+		.id = { .start_ticks = st.start_ticks, .pid = pid, .image = loader_new_image(f->loader) },
+		.flags = f->flags | PROC_NAMED | (late ? PROC_LATE : 0),
+		.ppid = st.ppid,
+	};
+	p.losses[LOSS_LATE_ATTACH] = late;
+	err = bpf_map_update_elem(loader_map_fd(f->loader, KMAP_PROCS), &pid, &p, BPF_NOEXIST);
+	if (err == -EEXIST)
+		return 0;
+	if (err)
+		return err;
+	watched_add(f, &p.id, p.flags, p.ppid)->kernel = p;
+	return 0;
+}
+
+static bool is_kernel_thread(uint32_t pid)
+{
+	struct proc_rss rss;
+
+	return proc_read_rss(pid, &rss) == -ENOENT;
+}
+
+/* Children of followed processes that were born before the probes of births were in place. Number entered. */
+static int seed_children(struct follow *f)
+{
+	_cleanup_(freep) uint32_t *pids = NULL;
+	size_t n = 0;
+	int entered = 0;
+
+	if (proc_list_pids(&pids, &n))
+		return 0;
+	for (size_t i = 0; i < n; i++) {
+		struct proc_stat st;
+		if (find_pid(f, pids[i]) || pids[i] == (uint32_t)getpid() || proc_read_stat(pids[i], &st))
+			continue;
+		if (st.state != 'Z' && find_pid(f, st.ppid))
+			entered += follow_enter(f, pids[i], true) == 0 && find_pid(f, pids[i]);
+	}
+	return entered;
+}
+
+int follow_seed(struct follow *f)
+{
+	_cleanup_(freep) uint32_t *pids = NULL;
+	size_t n = 0;
+	int err = target_list(f->target, &pids, &n), entered = 0;
+
+	if (err)
+		return err;
+	for (size_t i = 0; i < n; i++) {
+		if (f->target->kind == TARGET_ALL && is_kernel_thread(pids[i]))
+			continue;
+		err = follow_enter(f, pids[i], true);
+		if (err && err != -ESRCH && err != -ENOENT)
+			return err;
+		entered += !err;
+	}
+	while (f->target->kind != TARGET_ALL && seed_children(f))
+		;
+	return entered;
+}
+
+static bool gate(struct follow *f, struct watched *w, bool go)
+{
+	struct proc_guard guard = { 0 };
+
+	(void)proc_read_guard(w->pid, &guard); /* gone: nothing will be attached either */
+	struct gate_input in = {
+		.kernel_version = loader_features(f->loader)->version,
+		.seccomp_mode = guard.seccomp_mode,
+		.shadow_stack = guard.shadow_stack,
+		.go = go,
+	};
+	if (gate_allows_return(&in, &w->unsafe))
+		return true;
+	(void)loader_set_flags(f->loader, w->pid, PROC_NO_RETURN, 0); /* gone meanwhile: as good */
+	return false;
+}
+
+static int take_mapping(struct follow *f, struct watched *w, const struct mapping *m, bool *go)
+{
+	_cleanup_(closep) int fd = mapping_open(w->pid, m, NULL);
+	struct file_info info = { 0 };
+
+	if (fd < 0)
+		return 0; /* gone or not readable: part of what is not observed, not an error of attaching */
+	int err = attacher_take_file(f->attacher, fd, w->pid, gate(f, w, *go), &info);
+	*go |= info.go;
+	w->functions += info.functions;
+	w->foreign |= info.foreign;
+	return err;
+}
+
+int follow_scan_one(struct follow *f, struct watched *w)
+{
+	_cleanup_(mappings_done) struct mappings maps = { 0 };
+	bool go = false;
+	int first = 0;
+
+	w->files_changed = false;
+	places_stale(f->places, &w->id);
+	if (!(w->flags & PROC_HEAP) || mappings_read(w->pid, &maps))
+		return 0;
+	w->functions = 0;
+	for (size_t i = 0; i < maps.n; i++) {
+		const struct mapping *m = &maps.items[i];
+		if (!m->exec || !m->inode || (i && maps.items[i - 1].inode == m->inode && maps.items[i - 1].exec))
+			continue;
+		int err = take_mapping(f, w, m, &go);
+		first = first ? first : err;
+	}
+	struct text_ranges text = places_text(f->places, &w->id);
+	/* Without it the stacks of this process are cut more carefully than needed: no error. */
+	(void)bpf_map_update_elem(loader_map_fd(f->loader, KMAP_TEXTS), &w->id.image, &text, BPF_ANY);
+	return first;
+}
+
+int follow_scan(struct follow *f)
+{
+	int first = 0;
+
+	for (struct watched *w = f->all; w; w = w->hh.next)
+		if (w->files_changed && w->state == PROC_RUNNING) {
+			int err = follow_scan_one(f, w);
+			first = first ? first : err;
+		}
+	return first;
+}
+
+int follow_zoom(struct follow *f, uint32_t pid)
+{
+	struct watched *w = find_pid(f, pid);
+
+	if (!w || w->state != PROC_RUNNING)
+		return -ESRCH;
+	w->flags |= PROC_HEAP;
+	int err = follow_scan_one(f, w);
+	return err ? err : loader_set_flags(f->loader, pid, PROC_HEAP, 0);
+}
+
+static void on_fork(struct follow *f, const struct event *e)
+{
+	if (e->life.flags & PROC_BORROWS_MM || find_pid(f, e->id.pid))
+		return; /* accounted to the owner of its memory until it execs */
+	struct watched *w = watched_add(f, &e->id, e->life.flags, e->life.other.pid);
+	/* Wide probes hold for it already; its executable mappings are its parent's. */
+	w->files_changed = !attacher_is_wide(f->attacher);
+}
+
+static void on_exec(struct follow *f, const struct event *e)
+{
+	struct watched *w = find_pid(f, e->id.pid);
+
+	if (!e->life.flags) { /* not followed: is it one that the target names now? */
+		if (target_matches(f->target, e->id.pid))
+			(void)follow_enter(f, e->id.pid, true); /* gone again: nothing to follow */
+		return;
+	}
+	if (w && w->state == PROC_RUNNING) {
+		account_ended(f, &w->id);
+		w->id = e->id;
+		w->flags = e->life.flags;
+		w->files_changed = w->names_changed = true;
+		memset(&w->kernel, 0, sizeof(w->kernel));
+		w->kernel.id = e->id;
+		return;
+	}
+	watched_add(f, &e->id, e->life.flags, 0);
+}
+
+static void on_exit_event(struct follow *f, const struct event *e)
+{
+	struct watched *w = follow_find(f, &e->id);
+
+	if (!w || e->final.flags & PROC_BORROWS_MM)
+		return;
+	w->kernel = e->final;
+	w->state = PROC_EXITED;
+	attacher_drop_pid(f->attacher, w->pid);
+}
+
+static void on_mmap(struct follow *f, const struct event *e)
+{
+	struct watched *w = e->map.prot & PROT_EXEC && e->map.fd >= 0 ? follow_find(f, &e->id) : NULL;
+
+	if (w)
+		w->files_changed = true;
+}
+
+void follow_event(struct follow *f, const struct event *e)
+{
+	static void (*const handlers[EVENT_NR])(struct follow *, const struct event *) = {
+		[EVENT_FORK] = on_fork,
+		[EVENT_EXEC] = on_exec,
+		[EVENT_EXIT] = on_exit_event,
+		[EVENT_MMAP] = on_mmap,
+	};
+
+	if (e->kind < EVENT_NR && handlers[e->kind])
+		handlers[e->kind](f, e);
+}
+
+static void take_figures(const void *key, const void *value, void *ctx)
+{
+	struct follow *f = ctx;
+	const struct proc *p = value;
+
+	(void)key; /* the account's own number stands in its id */
+	if (p->flags & PROC_BORROWS_MM)
+		return;
+	struct watched *w = follow_find(f, &p->id);
+	if (!w) /* its birth was lost with a full ring */
+		w = watched_add(f, &p->id, p->flags, p->ppid);
+	w->kernel = *p;
+	w->ppid = p->ppid;
+	w->seen = true;
+}
+
+#define RENAME_NS 10000000000ull /* programs set their own title; looked at this often */
+
+void follow_refresh(struct follow *f)
+{
+	struct kmap_reader r = { 0 };
+
+	for (struct watched *w = f->all; w; w = w->hh.next)
+		w->seen = false;
+	int n = kmap_each(&r, loader_map_fd(f->loader, KMAP_PROCS), sizeof(uint32_t), sizeof(struct proc), take_figures, f);
+	kmap_reader_done(&r);
+	for (struct watched *w = f->all; w; w = w->hh.next) {
+		if (w->state != PROC_RUNNING)
+			continue;
+		if (n >= 0 && !w->seen) /* its exit was lost with a full ring */
+			w->state = PROC_EXITED;
+		else if (w->names_changed || mono_ns() - w->named_ns > RENAME_NS)
+			follow_names(w);
+	}
+}
+
+void follow_names(struct watched *w)
+{
+	struct proc_stat st;
+	char *text = NULL;
+
+	w->names_changed = false;
+	w->named_ns = mono_ns();
+	if (proc_read_stat(w->pid, &st) == 0) {
+		memcpy(w->comm, st.comm, sizeof(w->comm));
+		w->ppid = st.ppid;
+	}
+	if (proc_read_cmdline(w->pid, &text) == 0) {
+		free(w->cmdline);
+		w->cmdline = text;
+	}
+	if (cgroup_of_pid(w->pid, &text) == 0) {
+		free(w->cgroup);
+		w->cgroup = text;
+	}
+}
+
+void follow_reap(struct follow *f)
+{
+	struct watched *w, *next;
+
+	HASH_ITER(hh, f->all, w, next)
+		if (w->state == PROC_EXITED) {
+			account_ended(f, &w->id);
+			watched_free(f, w);
+		}
+}

@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The processes that are followed, from the first sight to the last figures: entered into the kernel's table, their files
+ * attached, their names read, their births, execs and exits taken from the event ring.
+ */
+#ifndef TIDEMARK_COLLECT_FOLLOW_H
+#define TIDEMARK_COLLECT_FOLLOW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uthash.h>
+
+#include "abi.h"
+#include "collect/place.h"
+#include "collect/snapshot.h"
+#include "probe/attach.h"
+#include "probe/loader.h"
+#include "target/select.h"
+
+struct watched {
+	uint32_t pid; /* key */
+	struct proc_key id;
+	uint32_t flags, ppid;
+	char comm[64];
+	char *cmdline, *cgroup;
+	enum proc_state state;
+	struct proc kernel;  /* figures as last read */
+	bool files_changed;  /* new executable mappings: look for allocation functions */
+	bool names_changed;
+	bool seen;	     /* in the kernel's table at the last look */
+	int functions;	     /* probed for it */
+	bool foreign;	     /* 32-bit */
+	const char *unsafe;  /* why no return probes; NULL: safe */
+	uint64_t named_ns;
+	UT_hash_handle hh;
+};
+
+struct follow {
+	struct loader *loader;	   /* borrowed, as all below: must outlive */
+	struct attacher *attacher;
+	struct places *places;
+	const struct target *target;
+	uint32_t flags;		   /* enum proc_flag of every process that the target names */
+	struct watched *all;	   /* by pid */
+	struct dead *dead;	   /* accounts whose entries are to be removed from the kernel's tables */
+};
+
+void follow_done(struct follow *f);
+
+/* Enters every process that the target names now, and their children. Number of processes or -errno. */
+int follow_seed(struct follow *f);
+/* Enters one. -ESRCH: gone. late: it ran before. */
+int follow_enter(struct follow *f, uint32_t pid, bool late);
+
+/* Takes EVENT_FORK, EVENT_EXEC, EVENT_EXIT; and EVENT_MMAP for its executable mappings. */
+void follow_event(struct follow *f, const struct event *e);
+
+/* Attaches what changed files need. Returns 0 or the first -errno of attaching. */
+int follow_scan(struct follow *f);
+int follow_scan_one(struct follow *f, struct watched *w);
+/* Once per interval: reads the kernel's figures, repairs what lost events left wrong. */
+void follow_refresh(struct follow *f);
+/* Names (comm, cmdline, cgroup), read again when they changed. */
+void follow_names(struct watched *w);
+/* Forgets processes that have been reported as exited. */
+void follow_reap(struct follow *f);
+
+struct watched *follow_find(struct follow *f, const struct proc_key *id); /* NULL */
+size_t follow_running(const struct follow *f);
+
+/* Heap probes for a process that so far is observed by pages and mappings only. */
+int follow_zoom(struct follow *f, uint32_t pid);
+
+/* Accounts that ended: their entries in sums and live can go. */
+bool follow_is_dead(const struct follow *f, const struct proc_key *id);
+bool follow_any_dead(const struct follow *f);
+void follow_buried(struct follow *f, uint64_t before_ns); /* all entries of those that died before are removed */
+
+#endif
