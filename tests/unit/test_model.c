@@ -252,11 +252,12 @@ static void deltas_count_from_the_baseline(void **state)
 	pages->layer_on[LAYER_HEAP] = true; /* observed from now on: all of its blocks are new */
 	synth_alloc(synth_stack(f->world, 2, LAYER_HEAP, 0x32), 11);
 	synth_proc(f->world, 3);
+	synth_alloc(synth_stack(f->world, 3, LAYER_HEAP, 0x42), 13);
 	m = step(f, 2);
 	assert_int_equal(m->procs[0].delta_bytes, 5);
 	assert_int_equal(stack_of(m->procs, 0x12)->delta_bytes, 0);
 	assert_int_equal(m->procs[1].delta_bytes, 11);
-	assert_int_equal(m->procs[2].delta_bytes, 0);
+	assert_int_equal(m->procs[2].delta_bytes, 13);
 }
 
 static void history_forgets_what_is_gone(void **state)
