@@ -32,23 +32,50 @@ static const struct snap_map maps[] = {
 };
 
 static const struct sym_frame frames_load[] = {
-	{ .name = "load_table(char const*, std::vector<int> const&)", .file = "src/main.cpp", .line = 12,
-	  .module = "/srv/app/worker", .build_id = "0123456789abcdef", .offset = 0x1234, .kind = FRAME_NATIVE, .inlined = true,
+	{ .name = "load_table(char const*, std::vector<int> const&)",
+	  .file = "src/main.cpp",
+	  .line = 12,
+	  .module = "/srv/app/worker",
+	  .build_id = "0123456789abcdef",
+	  .offset = 0x1234,
+	  .kind = FRAME_NATIVE,
+	  .inlined = true,
 	  .final = true },
-	{ .name = "handle_request", .file = "src/main.cpp", .line = 80, .module = "/srv/app/worker",
-	  .build_id = "0123456789abcdef", .offset = 0x1234, .kind = FRAME_NATIVE, .final = true },
+	{ .name = "handle_request",
+	  .file = "src/main.cpp",
+	  .line = 80,
+	  .module = "/srv/app/worker",
+	  .build_id = "0123456789abcdef",
+	  .offset = 0x1234,
+	  .kind = FRAME_NATIVE,
+	  .final = true },
 	{ .name = "App.serve", .file = "/srv/app/app.py", .line = 33, .kind = FRAME_PYTHON, .final = true },
-	{ .name = "_PyEval_EvalFrameDefault", .module = "/usr/bin/python3.11", .offset = 0x9f31c, .kind = FRAME_NATIVE,
+	{ .name = "_PyEval_EvalFrameDefault",
+	  .module = "/usr/bin/python3.11",
+	  .offset = 0x9f31c,
+	  .kind = FRAME_NATIVE,
 	  .final = true },
-	{ .name = "libc.so.6+0x27305", .module = "/usr/lib/libc.so.6", .offset = 0x27305, .kind = FRAME_NATIVE, .final = true },
+	{ .name = "libc.so.6+0x27305",
+	  .module = "/usr/lib/libc.so.6",
+	  .offset = 0x27305,
+	  .kind = FRAME_NATIVE,
+	  .final = true },
 };
 
 static const struct sym_frame frames_short[] = {
-	{ .name = "r\303\251sum\303\251::\346\227\245\346\234\254", .module = "/usr/lib/libx.so", .offset = 0x10, .kind = FRAME_NATIVE },
+	{ .name = "r\303\251sum\303\251::\346\227\245\346\234\254",
+	  .module = "/usr/lib/libx.so",
+	  .offset = 0x10,
+	  .kind = FRAME_NATIVE },
 };
 
 static const struct sym_frame frames_mmap[] = {
-	{ .name = "arena_map", .file = "arena.c", .line = 7, .module = "/srv/app/worker", .offset = 0x99, .kind = FRAME_NATIVE,
+	{ .name = "arena_map",
+	  .file = "arena.c",
+	  .line = 7,
+	  .module = "/srv/app/worker",
+	  .offset = 0x99,
+	  .kind = FRAME_NATIVE,
 	  .final = true },
 };
 
@@ -61,128 +88,302 @@ struct query fixture_query(void)
 	return q;
 }
 
-static const struct leak_verdict no_verdict = { .verdict = VERDICT_UNKNOWN,
-						.probability = NAN,
-						.survivors_pct = NAN,
-						.slope_r2 = NAN };
+static const struct leak_verdict no_verdict = {
+	.verdict = VERDICT_UNKNOWN, .probability = NAN, .survivors_pct = NAN, .slope_r2 = NAN
+};
 
-static void fill_leaking_stacks(struct report_stack *s, uint64_t n)
+static struct report_stack stack_leaking(uint64_t n)
 {
-	s[0] = (struct report_stack){
-		.stack_id = 0xabc2, .layer = LAYER_HEAP, .site = "malloc", .growth_bytes_per_s = 64 * KIB,
-		.delta_bytes = (int64_t)(n * 64 * KIB), .ages_known = true, .age_p50_s = 312, .age_p95_s = 7300, .age_max_s = 100000,
-		.complete = true,
-		.leak = { .verdict = VERDICT_LEAK, .probability = 0.97, .growth_bytes_per_s = 64 * KIB, .survivors_pct = 94,
-			  .slope_r2 = 0.99, .seen_s = 600 },
-		.frames = frames_load, .n_frames = 5, .summary = "main.cpp:12 load_table",
-		.counts = { .c = { .live_bytes = 12 * MIB + n * 64 * KIB, .live_count = 48000, .peak_live_bytes = 13 * MIB,
-				   .alloc_bytes = 40 * MIB, .alloc_count = 160000, .free_bytes = 28 * MIB, .free_count = 112000 },
-			    .alloc_bytes_per_s = 70 * KIB, .allocs_per_s = 280, .live_known = true } };
-	s[1] = (struct report_stack){
-		.stack_id = 0xdef2, .layer = LAYER_HEAP, .site = "calloc", .growth_bytes_per_s = -512,
-		.delta_bytes = -2048, .leak = no_verdict,
-		.frames = frames_short, .n_frames = 1, .summary = "r\303\251sum\303\251::\346\227\245\346\234\254",
-		.counts = { .c = { .live_bytes = 3 * KIB, .live_count = 3, .peak_live_bytes = 8 * KIB, .alloc_bytes = 9 * KIB,
-				   .alloc_count = 9, .free_bytes = 6 * KIB, .free_count = 6 },
-			    .alloc_bytes_per_s = 0, .allocs_per_s = 0, .live_known = true } };
-	s[2] = (struct report_stack){
-		.stack_id = 0x1231, .layer = LAYER_MAP, .site = "mmap", .growth_bytes_per_s = NAN, .ages_known = true, .age_p50_s = 5,
-		.age_p95_s = 5, .age_max_s = 5, .complete = true, .leak = no_verdict, .file_bytes = 4 * MIB, .frames = frames_mmap,
-		.n_frames = 1, .summary = "arena.c:7 arena_map",
-		.counts = { .c = { .live_bytes = 64 * MIB, .live_count = 2, .peak_live_bytes = 64 * MIB, .alloc_bytes = 64 * MIB,
-				   .alloc_count = 2 },
-			    .alloc_bytes_per_s = 0, .allocs_per_s = 0, .live_known = true } };
-	s[3] = (struct report_stack){
-		.stack_id = 0x3, .layer = LAYER_HEAP, .site = "realloc", .leak = no_verdict, .summary = "[unknown stack]",
+	return (struct report_stack){ .stack_id = 0xabc2,
+				      .layer = LAYER_HEAP,
+				      .site = "malloc",
+				      .growth_bytes_per_s = 64 * KIB,
+				      .delta_bytes = (int64_t)(n * 64 * KIB),
+				      .ages_known = true,
+				      .age_p50_s = 312,
+				      .age_p95_s = 7300,
+				      .age_max_s = 100000,
+				      .complete = true,
+				      .leak = { .verdict = VERDICT_LEAK,
+						.probability = 0.97,
+						.growth_bytes_per_s = 64 * KIB,
+						.survivors_pct = 94,
+						.slope_r2 = 0.99,
+						.seen_s = 600 },
+				      .frames = frames_load,
+				      .n_frames = 5,
+				      .summary = "main.cpp:12 load_table",
+				      .counts = { .c = { .live_bytes = 12 * MIB + n * 64 * KIB,
+							 .live_count = 48000,
+							 .peak_live_bytes = 13 * MIB,
+							 .alloc_bytes = 40 * MIB,
+							 .alloc_count = 160000,
+							 .free_bytes = 28 * MIB,
+							 .free_count = 112000 },
+						  .alloc_bytes_per_s = 70 * KIB,
+						  .allocs_per_s = 280,
+						  .live_known = true } };
+}
+
+static struct report_stack stack_short(void)
+{
+	return (struct report_stack){ .stack_id = 0xdef2,
+				      .layer = LAYER_HEAP,
+				      .site = "calloc",
+				      .growth_bytes_per_s = -512,
+				      .delta_bytes = -2048,
+				      .leak = no_verdict,
+				      .frames = frames_short,
+				      .n_frames = 1,
+				      .summary = "r\303\251sum\303\251::\346\227\245\346\234\254",
+				      .counts = { .c = { .live_bytes = 3 * KIB,
+							 .live_count = 3,
+							 .peak_live_bytes = 8 * KIB,
+							 .alloc_bytes = 9 * KIB,
+							 .alloc_count = 9,
+							 .free_bytes = 6 * KIB,
+							 .free_count = 6 },
+						  .alloc_bytes_per_s = 0,
+						  .allocs_per_s = 0,
+						  .live_known = true } };
+}
+
+static struct report_stack stack_mapped(void)
+{
+	return (struct report_stack){ .stack_id = 0x1231,
+				      .layer = LAYER_MAP,
+				      .site = "mmap",
+				      .growth_bytes_per_s = NAN,
+				      .ages_known = true,
+				      .age_p50_s = 5,
+				      .age_p95_s = 5,
+				      .age_max_s = 5,
+				      .complete = true,
+				      .leak = no_verdict,
+				      .file_bytes = 4 * MIB,
+				      .frames = frames_mmap,
+				      .n_frames = 1,
+				      .summary = "arena.c:7 arena_map",
+				      .counts = { .c = { .live_bytes = 64 * MIB,
+							 .live_count = 2,
+							 .peak_live_bytes = 64 * MIB,
+							 .alloc_bytes = 64 * MIB,
+							 .alloc_count = 2 },
+						  .alloc_bytes_per_s = 0,
+						  .allocs_per_s = 0,
+						  .live_known = true } };
+}
+
+static struct report_stack stack_unknown(void)
+{
+	return (struct report_stack){
+		.stack_id = 0x3,
+		.layer = LAYER_HEAP,
+		.site = "realloc",
+		.leak = no_verdict,
+		.summary = "[unknown stack]",
 		.growth_bytes_per_s = 0,
 		.counts = { .c = { .live_bytes = 100, .live_count = 1, .alloc_bytes = 100, .alloc_count = 1 },
-			    .alloc_bytes_per_s = 0, .allocs_per_s = 0, .live_known = true } };
+			    .alloc_bytes_per_s = 0,
+			    .allocs_per_s = 0,
+			    .live_known = true }
+	};
 }
 
 static void fill_leaking(struct arena *a, struct report_proc *p, uint64_t n)
 {
 	struct report_stack *stacks = arena_alloc(a, 4, sizeof(*stacks));
 
-	fill_leaking_stacks(stacks, n);
-	*p = (struct report_proc){
-		.id = { .start_ticks = 5001, .pid = 4242 }, .start_ts = FIXTURE_TS - 7200, .ppid = 4200, .comm = "gunicorn",
-		.cmdline = "gunicorn: worker [app]", .cgroup = "/system.slice/web.service", .python = "3.11.2", .state = PROC_RUNNING,
-		.mode = MODE_EXACT, .attached_share = 1, .overhead_pct = 1.3, .rss_bytes = 180 * MIB + n * 64 * KIB,
-		.anon_bytes = 150 * MIB, .file_bytes = 28 * MIB, .shmem_bytes = 2 * MIB, .swap_bytes = 0, .limit_bytes = 512 * MIB,
-		.limit_eta_s = 5310, .growth_bytes_per_s = 66 * KIB, .delta_bytes = (int64_t)(n * 64 * KIB),
-		.layer_on = { [LAYER_MAP] = true, [LAYER_HEAP] = true }, .stacks = stacks, .n_stacks = 4, .n_stacks_total = 61 };
-	p->layers[LAYER_HEAP] = (struct report_counts){
-		.c = { .live_bytes = 12 * MIB + 3 * KIB + 100 + n * 64 * KIB, .live_count = 48004, .peak_live_bytes = 14 * MIB,
-		       .alloc_bytes = 41 * MIB, .alloc_count = 160010, .free_bytes = 28 * MIB, .free_count = 112006,
-		       .untracked_bytes = 2 * MIB, .untracked_count = 1500 },
-		.alloc_bytes_per_s = 70 * KIB, .allocs_per_s = 280, .live_known = true };
-	p->layers[LAYER_MAP] = (struct report_counts){
-		.c = { .live_bytes = 64 * MIB, .live_count = 2, .peak_live_bytes = 64 * MIB, .alloc_bytes = 64 * MIB, .alloc_count = 2 },
-		.live_known = true };
+	stacks[0] = stack_leaking(n);
+	stacks[1] = stack_short();
+	stacks[2] = stack_mapped();
+	stacks[3] = stack_unknown();
+	*p = (struct report_proc){ .id = { .start_ticks = 5001, .pid = 4242 },
+				   .start_ts = FIXTURE_TS - 7200,
+				   .ppid = 4200,
+				   .comm = "gunicorn",
+				   .cmdline = "gunicorn: worker [app]",
+				   .cgroup = "/system.slice/web.service",
+				   .python = "3.11.2",
+				   .state = PROC_RUNNING,
+				   .mode = MODE_EXACT,
+				   .attached_share = 1,
+				   .overhead_pct = 1.3,
+				   .rss_bytes = 180 * MIB + n * 64 * KIB,
+				   .anon_bytes = 150 * MIB,
+				   .file_bytes = 28 * MIB,
+				   .shmem_bytes = 2 * MIB,
+				   .swap_bytes = 0,
+				   .limit_bytes = 512 * MIB,
+				   .limit_eta_s = 5310,
+				   .growth_bytes_per_s = 66 * KIB,
+				   .delta_bytes = (int64_t)(n * 64 * KIB),
+				   .layer_on = { [LAYER_MAP] = true, [LAYER_HEAP] = true },
+				   .stacks = stacks,
+				   .n_stacks = 4,
+				   .n_stacks_total = 61 };
+	p->layers[LAYER_HEAP] = (struct report_counts){ .c = { .live_bytes = 12 * MIB + 3 * KIB + 100 + n * 64 * KIB,
+							       .live_count = 48004,
+							       .peak_live_bytes = 14 * MIB,
+							       .alloc_bytes = 41 * MIB,
+							       .alloc_count = 160010,
+							       .free_bytes = 28 * MIB,
+							       .free_count = 112006,
+							       .untracked_bytes = 2 * MIB,
+							       .untracked_count = 1500 },
+							.alloc_bytes_per_s = 70 * KIB,
+							.allocs_per_s = 280,
+							.live_known = true };
+	p->layers[LAYER_MAP] = (struct report_counts){ .c = { .live_bytes = 64 * MIB,
+							      .live_count = 2,
+							      .peak_live_bytes = 64 * MIB,
+							      .alloc_bytes = 64 * MIB,
+							      .alloc_count = 2 },
+						       .live_known = true };
 	p->losses[LOSS_UNMATCHED_FREE] = 17;
 	p->losses[LOSS_LIVE_FULL] = 1500;
 }
 
 static void fill_steady(struct report_proc *p)
 {
-	*p = (struct report_proc){
-		.id = { .start_ticks = 77, .pid = 991 }, .start_ts = FIXTURE_TS - 86400, .ppid = 1, .comm = "redis-server",
-		.cmdline = "redis-server 127.0.0.1:6379", .cgroup = "/system.slice/redis.service", .state = PROC_RUNNING,
-		.mode = MODE_EXACT, .attached_share = 1, .overhead_pct = 0.4, .rss_bytes = 22 * MIB, .anon_bytes = 18 * MIB,
-		.file_bytes = 4 * MIB, .shmem_bytes = 0, .swap_bytes = 0, .limit_bytes = UNKNOWN_U64, .limit_eta_s = NAN,
-		.growth_bytes_per_s = 0, .delta_bytes = 0, .layer_on = { [LAYER_HEAP] = true } };
-	p->layers[LAYER_HEAP] = (struct report_counts){
-		.c = { .live_bytes = 9 * MIB, .live_count = 120000, .peak_live_bytes = 9 * MIB, .alloc_bytes = 10 * MIB,
-		       .alloc_count = 130000, .free_bytes = MIB, .free_count = 10000 },
-		.alloc_bytes_per_s = 5.5 * MIB, .allocs_per_s = 44000, .live_known = true };
+	*p = (struct report_proc){ .id = { .start_ticks = 77, .pid = 991 },
+				   .start_ts = FIXTURE_TS - 86400,
+				   .ppid = 1,
+				   .comm = "redis-server",
+				   .cmdline = "redis-server 127.0.0.1:6379",
+				   .cgroup = "/system.slice/redis.service",
+				   .state = PROC_RUNNING,
+				   .mode = MODE_EXACT,
+				   .attached_share = 1,
+				   .overhead_pct = 0.4,
+				   .rss_bytes = 22 * MIB,
+				   .anon_bytes = 18 * MIB,
+				   .file_bytes = 4 * MIB,
+				   .shmem_bytes = 0,
+				   .swap_bytes = 0,
+				   .limit_bytes = UNKNOWN_U64,
+				   .limit_eta_s = NAN,
+				   .growth_bytes_per_s = 0,
+				   .delta_bytes = 0,
+				   .layer_on = { [LAYER_HEAP] = true } };
+	p->layers[LAYER_HEAP] = (struct report_counts){ .c = { .live_bytes = 9 * MIB,
+							       .live_count = 120000,
+							       .peak_live_bytes = 9 * MIB,
+							       .alloc_bytes = 10 * MIB,
+							       .alloc_count = 130000,
+							       .free_bytes = MIB,
+							       .free_count = 10000 },
+							.alloc_bytes_per_s = 5.5 * MIB,
+							.allocs_per_s = 44000,
+							.live_known = true };
 }
 
 static void fill_pages_only(struct report_proc *p)
 {
-	*p = (struct report_proc){
-		.id = { .start_ticks = 1, .pid = 1 }, .start_ts = FIXTURE_TS - 864000, .comm = "systemd", .cmdline = "/sbin/init",
-		.cgroup = "/init.scope", .state = PROC_RUNNING, .mode = MODE_PAGES, .attached_share = 1, .overhead_pct = NAN,
-		.rss_bytes = 12 * MIB, .anon_bytes = UNKNOWN_U64, .file_bytes = UNKNOWN_U64, .shmem_bytes = UNKNOWN_U64,
-		.swap_bytes = UNKNOWN_U64, .limit_bytes = UNKNOWN_U64, .limit_eta_s = NAN, .growth_bytes_per_s = NAN,
-		.layer_on = { [LAYER_MAP] = true } };
+	*p = (struct report_proc){ .id = { .start_ticks = 1, .pid = 1 },
+				   .start_ts = FIXTURE_TS - 864000,
+				   .comm = "systemd",
+				   .cmdline = "/sbin/init",
+				   .cgroup = "/init.scope",
+				   .state = PROC_RUNNING,
+				   .mode = MODE_PAGES,
+				   .attached_share = 1,
+				   .overhead_pct = NAN,
+				   .rss_bytes = 12 * MIB,
+				   .anon_bytes = UNKNOWN_U64,
+				   .file_bytes = UNKNOWN_U64,
+				   .shmem_bytes = UNKNOWN_U64,
+				   .swap_bytes = UNKNOWN_U64,
+				   .limit_bytes = UNKNOWN_U64,
+				   .limit_eta_s = NAN,
+				   .growth_bytes_per_s = NAN,
+				   .layer_on = { [LAYER_MAP] = true } };
 	p->layers[LAYER_MAP].live_known = true;
 }
 
 static void fill_exited(struct report_proc *p)
 {
-	*p = (struct report_proc){
-		.id = { .start_ticks = 9000, .pid = 31337 }, .start_ts = FIXTURE_TS - 3, .ppid = 4200,
-		.comm = "\346\227\245\346\234\254\350\252\236\343\203\206", .cmdline = "./\346\227\245\346\234\254", .cgroup = "/",
-		.state = PROC_EXITED, .mode = MODE_EXACT, .attached_share = 1, .overhead_pct = 0, .rss_bytes = 0, .anon_bytes = 0,
-		.file_bytes = 0, .shmem_bytes = 0, .swap_bytes = 0, .limit_bytes = UNKNOWN_U64, .limit_eta_s = NAN,
-		.growth_bytes_per_s = -3.0 * MIB, .delta_bytes = -(int64_t)(3 * MIB), .layer_on = { [LAYER_HEAP] = true } };
+	*p = (struct report_proc){ .id = { .start_ticks = 9000, .pid = 31337 },
+				   .start_ts = FIXTURE_TS - 3,
+				   .ppid = 4200,
+				   .comm = "\346\227\245\346\234\254\350\252\236\343\203\206",
+				   .cmdline = "./\346\227\245\346\234\254",
+				   .cgroup = "/",
+				   .state = PROC_EXITED,
+				   .mode = MODE_EXACT,
+				   .attached_share = 1,
+				   .overhead_pct = 0,
+				   .rss_bytes = 0,
+				   .anon_bytes = 0,
+				   .file_bytes = 0,
+				   .shmem_bytes = 0,
+				   .swap_bytes = 0,
+				   .limit_bytes = UNKNOWN_U64,
+				   .limit_eta_s = NAN,
+				   .growth_bytes_per_s = -3.0 * MIB,
+				   .delta_bytes = -(int64_t)(3 * MIB),
+				   .layer_on = { [LAYER_HEAP] = true } };
 	p->layers[LAYER_HEAP].live_known = true;
 }
 
 static void fill_sampled(struct report_proc *p)
 {
-	*p = (struct report_proc){
-		.id = { .start_ticks = 600, .pid = 4194301 }, .start_ts = FIXTURE_TS - 60, .ppid = 1, .comm = "sort\033[2J\n",
-		.cmdline = "sort -S 90% big.txt", .cgroup = "/user.slice", .state = PROC_RUNNING, .mode = MODE_SAMPLED,
-		.attached_share = 0.5, .overhead_pct = 2, .rss_bytes = 3ull * 1024 * MIB, .anon_bytes = 3ull * 1024 * MIB,
-		.file_bytes = 2 * MIB, .shmem_bytes = 0, .swap_bytes = 100 * MIB, .limit_bytes = 4ull * 1024 * MIB, .limit_eta_s = 12,
-		.growth_bytes_per_s = 85.3 * MIB, .delta_bytes = (int64_t)(1536 * MIB), .layer_on = { [LAYER_HEAP] = true } };
-	p->layers[LAYER_HEAP] = (struct report_counts){
-		.c = { .live_bytes = 2900 * MIB, .live_count = 70000000, .peak_live_bytes = 2900 * MIB, .alloc_bytes = 2901 * MIB,
-		       .alloc_count = 70000100, .free_bytes = MIB, .free_count = 100, .live_bytes_se = 4e6, .alloc_bytes_se = 4e6 },
-		.alloc_bytes_per_s = 85.4 * MIB, .allocs_per_s = 2e6, .live_known = true };
+	*p = (struct report_proc){ .id = { .start_ticks = 600, .pid = 4194301 },
+				   .start_ts = FIXTURE_TS - 60,
+				   .ppid = 1,
+				   .comm = "sort\033[2J\n",
+				   .cmdline = "sort -S 90% big.txt",
+				   .cgroup = "/user.slice",
+				   .state = PROC_RUNNING,
+				   .mode = MODE_SAMPLED,
+				   .attached_share = 0.5,
+				   .overhead_pct = 2,
+				   .rss_bytes = 3ull * 1024 * MIB,
+				   .anon_bytes = 3ull * 1024 * MIB,
+				   .file_bytes = 2 * MIB,
+				   .shmem_bytes = 0,
+				   .swap_bytes = 100 * MIB,
+				   .limit_bytes = 4ull * 1024 * MIB,
+				   .limit_eta_s = 12,
+				   .growth_bytes_per_s = 85.3 * MIB,
+				   .delta_bytes = (int64_t)(1536 * MIB),
+				   .layer_on = { [LAYER_HEAP] = true } };
+	p->layers[LAYER_HEAP] = (struct report_counts){ .c = { .live_bytes = 2900 * MIB,
+							       .live_count = 70000000,
+							       .peak_live_bytes = 2900 * MIB,
+							       .alloc_bytes = 2901 * MIB,
+							       .alloc_count = 70000100,
+							       .free_bytes = MIB,
+							       .free_count = 100,
+							       .live_bytes_se = 4e6,
+							       .alloc_bytes_se = 4e6 },
+							.alloc_bytes_per_s = 85.4 * MIB,
+							.allocs_per_s = 2e6,
+							.live_known = true };
 }
 
 static void fill_alert(struct arena *a, struct report *r)
 {
 	struct alert *al = arena_alloc(a, 1, sizeof(*al));
 
-	*al = (struct alert){ .kind = "leak", .severity = "critical", .id = r->procs[0].id, .comm = "gunicorn",
-			      .message = "gunicorn (4242) grew from 10.0M to 12.3M live bytes in 3 checks in a row; most old bytes: "
-					 "main.cpp:12 load_table",
-			      .layer = LAYER_HEAP, .stack_id = 0xabc2, .live_bytes = 12 * MIB, .growth_bytes_per_s = 64 * KIB,
-			      .first_seen_ts = r->ts - 3, .state = ALERT_FIRING, .checks = 3, .bytes_before = 10 * MIB,
-			      .bytes_now = 12 * MIB, .old_live_bytes = UNKNOWN_U64 };
+	*al = (struct alert){
+		.kind = "leak",
+		.severity = "critical",
+		.id = r->procs[0].id,
+		.comm = "gunicorn",
+		.message = "gunicorn (4242) grew from 10.0M to 12.3M live bytes in 3 checks in a row; most old bytes: "
+			   "main.cpp:12 load_table",
+		.layer = LAYER_HEAP,
+		.stack_id = 0xabc2,
+		.live_bytes = 12 * MIB,
+		.growth_bytes_per_s = 64 * KIB,
+		.first_seen_ts = r->ts - 3,
+		.state = ALERT_FIRING,
+		.checks = 3,
+		.bytes_before = 10 * MIB,
+		.bytes_now = 12 * MIB,
+		.old_live_bytes = UNKNOWN_U64
+	};
 	r->alerts = al;
 	r->n_alerts = 1;
 }
@@ -193,8 +394,13 @@ struct report *fixture_empty(const struct query *q)
 	struct report *r = arena_alloc(a, 1, sizeof(*r));
 
 	*r = (struct report){ .arena = a, .meta = &meta, .ts = FIXTURE_TS, .query = q };
-	r->self = (struct snap_self){ .cpu_pct = 0.1, .rss_bytes = 9 * MIB, .target_overhead_pct = NAN, .body_ns = NAN,
-				      .attached_share = 1, .maps = maps, .n_maps = 2 };
+	r->self = (struct snap_self){ .cpu_pct = 0.1,
+				      .rss_bytes = 9 * MIB,
+				      .target_overhead_pct = NAN,
+				      .body_ns = NAN,
+				      .attached_share = 1,
+				      .maps = maps,
+				      .n_maps = 2 };
 	return r;
 }
 

@@ -26,6 +26,8 @@ enum sort_key {
 	SORT_NR
 };
 
+#define QUERY_LIMIT_DEFAULT 50 /* a view for people may show fewer than this default */
+
 struct query {
 	enum sort_key proc_sort;
 	enum sort_key stack_sort;
