@@ -27,6 +27,7 @@
 #define PACKED_MAX (64u << 20)	     /* compressed sections, unpacked: they lie on our heap */
 #define LINE_PROGRAM_MAX (16u << 20) /* of one unit; a byte can make a row of 48 bytes */
 #define ROW_BYTES 56		     /* libdw 0.188: sizeof(Dwarf_Line_s) and its pointer */
+#define UNIT_BYTES 16384	     /* files, abbreviations; roughly */
 #define STRING_MAX 16384
 #define UNITS_KEPT 16
 #define INDEX_BATCH 64
@@ -37,8 +38,9 @@
 
 /* A file in memory as libelf wants it. */
 struct image {
-	void *mem;
+	char *mem; /* NULL: none */
 	size_t len;
+	size_t headers, headers_end; /* pages of the section headers, which are changed in memory */
 	Elf *elf;
 	Dwarf *dw;
 };
@@ -84,6 +86,24 @@ static void image_done(struct image *m)
 	*m = (struct image){ 0 };
 }
 
+static void find_headers(struct image *m)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), n;
+	Elf64_Ehdr eh;
+
+	m->headers_end = m->len;
+	if (m->len < sizeof(eh))
+		return;
+	memcpy(&eh, m->mem, sizeof(eh));
+	if (eh.e_shoff >= m->len)
+		return;
+	/* e_shnum 0: 0xff00 sections or more, the number is in the first one; then all up to the end is kept. */
+	n = eh.e_shnum ? (size_t)eh.e_shnum * sizeof(Elf64_Shdr) : m->len;
+	m->headers = eh.e_shoff & ~(page - 1);
+	if (n < m->len - eh.e_shoff)
+		m->headers_end = (eh.e_shoff + n + page - 1) & ~(page - 1);
+}
+
 static int image_init(struct image *m, int fd)
 {
 	struct stat st;
@@ -91,9 +111,11 @@ static int image_init(struct image *m, int fd)
 	if (fstat(fd, &st) < 0 || st.st_size <= 0)
 		return -EIO;
 	struct image new = { .len = (size_t)st.st_size };
-	new.mem = mmap(NULL, new.len, PROT_READ, MAP_PRIVATE, fd, 0);
+	/* Writable, privately: elf_compress of libelf 0.188 changes the section headers where they lie. */
+	new.mem = mmap(NULL, new.len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	if (new.mem == MAP_FAILED)
 		return -EIO;
+	find_headers(&new);
 	new.elf = elf_memory(new.mem, new.len);
 	if (new.elf)
 		new.dw = dwarf_begin_elf(new.elf, DWARF_C_READ, NULL);
@@ -105,11 +127,14 @@ static int image_init(struct image *m, int fd)
 	return 0;
 }
 
-/* Clean pages of a private file mapping come back from the page cache when they are needed again. */
+/* Clean pages of a private file mapping come back from the page cache when they are needed again; changed ones would be lost. */
 static void image_drop_pages(const struct image *m)
 {
-	if (m->mem)
-		(void)madvise(m->mem, m->len, MADV_DONTNEED); /* only saves memory */
+	if (!m->mem)
+		return;
+	(void)madvise(m->mem, m->headers, MADV_DONTNEED); /* only saves memory */
+	if (m->headers_end < m->len)
+		(void)madvise(m->mem + m->headers_end, m->len - m->headers_end, MADV_DONTNEED);
 }
 
 static const Elf_Data *section_data(Elf *elf, const char *name)
@@ -277,7 +302,7 @@ static void read_lines(struct lines *l, struct unit *u)
 
 	if (!has_bounded_lines(l, &u->cu) || dwarf_getsrclines(&u->cu, &rows, &n_rows) != 0)
 		return;
-	l->bytes += n_rows * ROW_BYTES;
+	l->bytes += n_rows * ROW_BYTES + UNIT_BYTES;
 	if (dwarf_getsrcfiles(&u->cu, &u->files, &n_files) != 0)
 		u->files = NULL;
 }
@@ -313,6 +338,20 @@ static char *copy(const char *s)
 	return s && *s ? xstrndup(s, STRING_MAX) : NULL;
 }
 
+/* Relative names (Rust's library, DWARF 5) count from the unit's directory, unless that was made relative itself (-ffile-prefix-map). */
+static char *copy_path(const struct unit *u, const char *path)
+{
+	Dwarf_Attribute mem;
+	Dwarf_Die cu = u->cu;
+
+	if (!path || !*path)
+		return NULL;
+	const char *dir = path[0] == '/' ? NULL : dwarf_formstring(dwarf_attr(&cu, DW_AT_comp_dir, &mem));
+	if (!dir || dir[0] != '/')
+		return copy(path);
+	return xasprintf("%.*s/%.*s", STRING_MAX, dir, STRING_MAX, path);
+}
+
 static char *die_name(Dwarf_Die *die)
 {
 	static const unsigned int attrs[] = { DW_AT_linkage_name, DW_AT_MIPS_linkage_name, DW_AT_name };
@@ -337,7 +376,7 @@ static void place_of_call(const struct unit *u, Dwarf_Die *inlined, struct line_
 	Dwarf_Word n;
 
 	if (u->files && dwarf_formudata(dwarf_attr(inlined, DW_AT_call_file, &mem), &n) == 0)
-		ret->file = copy(dwarf_filesrc(u->files, n, NULL, NULL));
+		ret->file = copy_path(u, dwarf_filesrc(u->files, n, NULL, NULL));
 	if (ret->file && dwarf_formudata(dwarf_attr(inlined, DW_AT_call_line, &mem), &n) == 0)
 		ret->line = bounded_line(n);
 }
@@ -349,7 +388,7 @@ static void place_of_address(struct unit *u, uint64_t addr, struct line_frame *r
 
 	if (!row)
 		return;
-	ret->file = copy(dwarf_linesrc(row, NULL, NULL));
+	ret->file = copy_path(u, dwarf_linesrc(row, NULL, NULL));
 	if (ret->file && dwarf_lineno(row, &line) == 0 && line > 0)
 		ret->line = (uint32_t)line;
 }

@@ -15,8 +15,10 @@
 #define MODULES_MAX (1u << 20)
 /* Debug information held open at once. glibc's alone takes 10 MB, as Debian packs it. */
 #define LINES_BYTES_MAX (16u << 20)
+/* What one handle may grow by, with the units that were looked into, before it is closed and begun anew. */
+#define LINES_GROWTH_MAX (4u << 20)
 #define LINES_OPEN_MAX 4
-#define LINES_IDLE_NS 2000000000ull
+#define LINES_IDLE_NS 10000000000ull
 
 struct module {
 	const char *path;     /* NULL: this id is not known */
@@ -245,7 +247,7 @@ static int find_lines(struct sym *s, struct symfile *f, uint64_t addr, struct li
 	r = lines_find(f->lines, addr, s->deadline_ns, ret);
 	trim_lines(s, f, LINES_BYTES_MAX);
 	/* What libdw read of a unit stays until the handle goes; a new one starts small. */
-	if (lines_bytes(f->lines) > f->lines_bytes + LINES_BYTES_MAX || r == -ESTALE)
+	if (lines_bytes(f->lines) > f->lines_bytes + LINES_GROWTH_MAX || r == -ESTALE)
 		for (size_t i = 0; i < LINES_OPEN_MAX; i++)
 			if (s->open[i] == f)
 				close_lines(s, i);
@@ -292,11 +294,22 @@ static size_t provisional(struct sym *s, const struct module *m, uint64_t offset
 	return 1;
 }
 
-/* The symbol's name goes before the one in the debug information: it is the one that people call ("malloc", there "__libc_malloc"). */
+/* "main.cold", "work.constprop.0": a part or a copy of the function that the debug information names. */
+static bool is_part_of(const char *symbol, const char *function)
+{
+	size_t len = strlen(function);
+
+	return !strncmp(symbol, function, len) && symbol[len] == '.';
+}
+
+/*
+ * The symbol's name goes before the one in the debug information: it is the one that people call ("malloc", there
+ * "__libc_malloc"). But parts and copies that the compiler made of a function go by the function's name.
+ */
 static const char *function_name(struct sym *s, const struct module *m, uint64_t offset, const char *dwarf_name)
 {
 	if (m->file && symfile_name(m->file, offset, s->name) == 0)
-		return pretty(s, s->name);
+		return pretty(s, dwarf_name && is_part_of(s->name, dwarf_name) ? dwarf_name : s->name);
 	return dwarf_name ? pretty(s, dwarf_name) : bare_name(s, m, offset);
 }
 
