@@ -30,8 +30,9 @@ void ranges_step(struct ranges *r, const struct event *e);
 struct range_sum {
 	struct proc_key proc;
 	uint64_t stack_id;
-	struct sum sum; /* counts: an allocation per mapping call, a free when its last byte goes; untracked: beyond 262,144 ranges */
-	uint64_t file_live_bytes; /* part of live that maps files (fd >= 0 without MAP_ANONYMOUS) */
+	struct sum
+		sum; /* counts: an allocation per mapping call, a free when its last byte goes; untracked: beyond 262,144 ranges */
+	uint64_t file_live_bytes;		   /* part of live that maps files (fd >= 0 without MAP_ANONYMOUS) */
 	uint64_t oldest_birth_ns, newest_birth_ns; /* of what is live; 0: nothing */
 };
 
@@ -39,13 +40,16 @@ struct range_sum {
 void ranges_each(const struct ranges *r, void (*fn)(const struct range_sum *s, void *ctx), void *ctx);
 /* Ages: calls back for every live range of one process. */
 void ranges_each_live(const struct ranges *r, const struct proc_key *p,
-		      void (*fn)(uint64_t start, uint64_t bytes, uint64_t stack_id, uint64_t birth_ns, void *ctx), void *ctx);
+		      void (*fn)(uint64_t start, uint64_t bytes, uint64_t stack_id, uint64_t birth_ns, void *ctx),
+		      void *ctx);
 
 struct range_proc {
 	uint64_t live_bytes, peak_live_bytes;
-	uint64_t unmatched_bytes; /* unmapped, but not mapped in our sight: mapped before the attach, or a hole in the range given */
+	uint64_t
+		unmatched_bytes; /* unmapped, but not mapped in our sight: mapped before the attach, or a hole in the range given */
 };
-int ranges_proc(const struct ranges *r, const struct proc_key *p, struct range_proc *ret); /* 0 or -ENOENT: no mapping call seen */
+int ranges_proc(const struct ranges *r, const struct proc_key *p,
+		struct range_proc *ret);			/* 0 or -ENOENT: no mapping call seen */
 void ranges_forget(struct ranges *r, const struct proc_key *p); /* its last figures were read */
 
 #endif

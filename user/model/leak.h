@@ -27,7 +27,7 @@ struct leak_rule {
 	double threshold_pct; /* growth per check, percent of the figure at the check before; a check that started from 0 bytes is none */
 	uint32_t consecutive; /* 0 counts as 1 */
 	uint64_t min_bytes;
-	double warmup_s;      /* since the watch first saw the process */
+	double warmup_s; /* since the watch first saw the process */
 };
 
 extern const struct leak_rule leak_rule_default; /* 2 %, 3, 1 MiB, 0 s */
@@ -37,10 +37,10 @@ const char *verdict_name(enum verdict v);
 
 struct leak_verdict {
 	enum verdict verdict;
-	double probability;	/* NAN: unknown */
+	double probability; /* NAN: unknown */
 	double growth_bytes_per_s;
-	double survivors_pct;	/* NAN: unknown */
-	double slope_r2;	/* NAN: unknown */
+	double survivors_pct; /* NAN: unknown */
+	double slope_r2;      /* NAN: unknown */
 	double seen_s;
 };
 
@@ -55,17 +55,17 @@ enum alert_state { ALERT_FIRING, ALERT_RESOLVED };
 struct alert {
 	const char *kind, *severity; /* "leak", "critical" */
 	struct proc_key id;
-	const char *comm, *message;  /* arena of the model */
+	const char *comm, *message; /* arena of the model */
 	enum layer layer;
-	uint64_t stack_id;	     /* 0: no stack could be named */
-	uint64_t live_bytes;	     /* of that stack; without one: bytes_now */
-	double growth_bytes_per_s;   /* of the watched figure, over the run of growth */
-	double first_seen_ts;	     /* when it fired */
+	uint64_t stack_id;	   /* 0: no stack could be named */
+	uint64_t live_bytes;	   /* of that stack; without one: bytes_now */
+	double growth_bytes_per_s; /* of the watched figure, over the run of growth */
+	double first_seen_ts;	   /* when it fired */
 	enum alert_state state;
 	/* evidence */
-	uint32_t checks;	     /* in a row: grown, or (resolved) not grown */
+	uint32_t checks;		  /* in a row: grown, or (resolved) not grown */
 	uint64_t bytes_before, bytes_now; /* the watched figure before the run of growth and now */
-	uint64_t old_live_bytes;     /* of that stack; UNKNOWN_U64 */
+	uint64_t old_live_bytes;	  /* of that stack; UNKNOWN_U64 */
 };
 
 struct leak_watch *leak_watch_new(const struct leak_rule *rule);

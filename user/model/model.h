@@ -17,11 +17,11 @@ struct arena;
 struct history;
 
 struct model_stack {
-	const struct snap_stack *snap; /* in the snapshot, which must outlive the model */
+	const struct snap_stack *snap;		/* in the snapshot, which must outlive the model */
 	double alloc_bytes_per_s, allocs_per_s; /* over the last interval */
-	double growth_bytes_per_s;	/* of live bytes, over the window */
-	int64_t delta_bytes;		/* live bytes against the baseline */
-	struct leak_verdict leak;	/* verdict UNKNOWN: print null */
+	double growth_bytes_per_s;		/* of live bytes, over the window */
+	int64_t delta_bytes;			/* live bytes against the baseline */
+	struct leak_verdict leak;		/* verdict UNKNOWN: print null */
 };
 
 struct model_layer {
@@ -33,9 +33,9 @@ struct model_layer {
 struct model_proc {
 	const struct snap_proc *snap;
 	struct model_layer layers[LAYER_NR];
-	double growth_bytes_per_s; /* resident bytes over the window; NAN: unknown yet */
-	double limit_eta_s;	   /* NAN: no limit or not growing */
-	int64_t delta_bytes;	   /* live heap (else resident) against the baseline */
+	double growth_bytes_per_s;	  /* resident bytes over the window; NAN: unknown yet */
+	double limit_eta_s;		  /* NAN: no limit or not growing */
+	int64_t delta_bytes;		  /* live heap (else resident) against the baseline */
 	const struct model_stack *stacks; /* unsorted */
 	size_t n_stacks;
 };
