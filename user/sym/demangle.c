@@ -26,6 +26,8 @@ static void on_text(const char *s, size_t n, void *opaque)
 {
 	struct out *o = opaque;
 
+	if (!n)
+		return; /* then s may be NULL */
 	if (n >= sizeof(o->text) - o->used)
 		longjmp(o->full, 1);
 	memcpy(o->text + o->used, s, n);
