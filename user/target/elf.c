@@ -126,6 +126,9 @@ static int check_headers(Elf *elf, uint64_t file_bytes, GElf_Ehdr *ret)
 
 	if (!gelf_getehdr(elf, &head) || elf_getshdrnum(elf, &n_sections) || elf_getphdrnum(elf, &n_segments))
 		return -EBADMSG;
+	/* libelf counts no sections when their table lies beyond the end. */
+	if (n_sections < head.e_shnum || (head.e_shoff && !n_sections))
+		return -EBADMSG;
 	if (n_segments > SEGMENTS_MAX ||
 	    !headers_fit(elf, head.e_phoff, n_segments, head.e_phentsize, ELF_T_PHDR, file_bytes) ||
 	    !headers_fit(elf, head.e_shoff, n_sections, head.e_shentsize, ELF_T_SHDR, file_bytes))
