@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* `tidemark probes`: the JSON lines parse and hold the fields of formats.md; the table says what is missing and what is unsafe. */
+/*
+ * `tidemark probes`: the JSON lines parse and hold the fields of formats.md; the table says what is missing and what
+ * is unsafe.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,7 +20,11 @@
 
 static struct plan plan_of(const char *symbol, const char *insn, enum insn_kind kind)
 {
-	struct plan p = { .func = family_find(symbol), .planned = true, .kind = kind, .probe_offset = 0x98930, .insn_delta = 9,
+	struct plan p = { .func = family_find(symbol),
+			  .planned = true,
+			  .kind = kind,
+			  .probe_offset = 0x98930,
+			  .insn_delta = 9,
 			  .why = "first instruction, emulated" };
 
 	assert_non_null(p.func);
@@ -186,9 +193,9 @@ static void full_disk_is_told(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(json_line_has_all_fields),	   cmocka_unit_test(json_tells_hazards_and_the_unknown),
+		cmocka_unit_test(json_line_has_all_fields),	  cmocka_unit_test(json_tells_hazards_and_the_unknown),
 		cmocka_unit_test(table_has_one_heading_per_file), cmocka_unit_test(not_calibrated_is_a_dash),
-		cmocka_unit_test(nothing_found_is_said),	   cmocka_unit_test(full_disk_is_told),
+		cmocka_unit_test(nothing_found_is_said),	  cmocka_unit_test(full_disk_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Single instructions: decoding, flow, and the kernel's list of those that it emulates. Knows nothing of functions or of allocation.
+ * Single instructions: decoding, flow, and the kernel's list of those that it emulates. Knows nothing of functions or
+ * of allocation.
  *
- * The list follows arch/x86/kernel/uprobes.c: branch_setup_xol_ops and push_setup_xol_ops. It may be shorter than the kernel's (a probe
- * is then single-stepped or sits elsewhere), never longer.
+ * The list follows arch/x86/kernel/uprobes.c: branch_setup_xol_ops and push_setup_xol_ops. It may be shorter than the
+ * kernel's (a probe is then single-stepped or sits elsewhere), never longer.
  */
 #include "probe/decode.h"
 
@@ -75,7 +76,8 @@ static bool in_group(const cs_insn *insn, uint8_t group)
 
 static bool ends_path(const cs_insn *insn)
 {
-	static const unsigned int ids[] = { X86_INS_UD0, X86_INS_UD2, X86_INS_UD2B, X86_INS_HLT, X86_INS_INT3, X86_INS_INT1 };
+	static const unsigned int ids[] = { X86_INS_UD0, X86_INS_UD2,  X86_INS_UD2B,
+					    X86_INS_HLT, X86_INS_INT3, X86_INS_INT1 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)
 		if (insn->id == ids[i])
@@ -108,7 +110,10 @@ static bool is_push(const uint8_t *b, size_t n)
 	return n == 1 && b[0] >= 0x50 && b[0] <= 0x57;
 }
 
-/* Relative jmp, call, jcc. The only prefix let through is f2 (bnd), which the kernel skips; it refuses 66 and segment prefixes. */
+/*
+ * Relative jmp, call, jcc. The only prefix let through is f2 (bnd), which the kernel skips; it refuses 66 and segment
+ * prefixes.
+ */
 static bool is_branch(const uint8_t *b, size_t n)
 {
 	if (n && b[0] == 0xf2)
@@ -146,7 +151,10 @@ static bool is_long_nop(const uint8_t *b, size_t n)
 	return false;
 }
 
-/* mov %r64, same register (89 form) and lea 0(%r64), same register, without an index: insn_is_nop of arch/x86/lib/insn-eval.c. */
+/*
+ * mov %r64, same register (89 form) and lea 0(%r64), same register, without an index: insn_is_nop of
+ * arch/x86/lib/insn-eval.c.
+ */
 static bool is_idle_move(const cs_insn *insn)
 {
 	const cs_x86 *x = &insn->detail->x86;
@@ -156,18 +164,19 @@ static bool is_idle_move(const cs_insn *insn)
 		return false;
 	if (insn->id == X86_INS_MOV)
 		return insn->bytes[1] == 0x89 && op[1].type == X86_OP_REG && op[1].reg == op[0].reg;
-	return insn->id == X86_INS_LEA && insn->bytes[1] == 0x8d && op[1].mem.base == op[0].reg && op[1].mem.disp == 0 &&
-	       op[1].mem.index == X86_REG_INVALID && (insn->bytes[2] & 0xc0) != 0;
+	return insn->id == X86_INS_LEA && insn->bytes[1] == 0x8d && op[1].mem.base == op[0].reg &&
+	       op[1].mem.disp == 0 && op[1].mem.index == X86_REG_INVALID && (insn->bytes[2] & 0xc0) != 0;
 }
 
 bool insn_is_emulated(const cs_insn *insn, uint32_t kernel_version)
 {
-	if (is_push(insn->bytes, insn->size) || is_branch(insn->bytes, insn->size) || is_plain_nop(insn->bytes, insn->size))
+	if (is_push(insn->bytes, insn->size) || is_branch(insn->bytes, insn->size) ||
+	    is_plain_nop(insn->bytes, insn->size))
 		return true;
 	/* "uprobes/x86: Add support to emulate nop instructions", April 2025, is in every 6.18. */
 	if (kernel_version >= KERNEL(6, 18) && is_long_nop(insn->bytes, insn->size))
 		return true;
-	/* 8a5c6cbfe4a3 "Unify insn_is_nop()", committed October 2025, after 6.18-rc1. */
+	/* 8a5c6cbfe4a3 "Unify insn_is_nop()", committed October 2025: not in 6.18 (6.18.44 steps both). */
 	return kernel_version >= KERNEL(6, 19) && is_idle_move(insn);
 }
 

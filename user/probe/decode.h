@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Machine code one instruction at a time, for the planner: where the bytes come from (an ELF file, a test's array), where an
- * instruction leads, and whether the kernel emulates it under a breakpoint.
+ * Machine code one instruction at a time, for the planner: where the bytes come from (an ELF file, a test's array),
+ * where an instruction leads, and whether the kernel emulates it under a breakpoint.
  */
 #ifndef TIDEMARK_PROBE_DECODE_H
 #define TIDEMARK_PROBE_DECODE_H
@@ -42,7 +42,9 @@ const cs_insn *decoder_at(struct decoder *d, uint64_t vaddr);
 /* *ret_target is written for FLOW_JCC, FLOW_JMP and FLOW_CALL only. */
 enum flow insn_flow(const cs_insn *insn, uint64_t *ret_target);
 bool insn_is_endbr(const cs_insn *insn);
-/* An indirect jump or call through a slot next to the code: what -fno-plt makes of a call of another file's function. */
+/*
+ * An indirect jump or call through a slot next to the code: what -fno-plt makes of a call of another file's function.
+ */
 bool insn_is_via_got(const cs_insn *insn);
 
 /* Kernel version: major << 16 | minor << 8 | patch. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The planner: chooses the instruction of each allocation function on which the breakpoint goes, and says why. Reads code, attaches
- * nothing, and asks nobody about the machine but for the kernel's version.
+ * The planner: chooses the instruction of each allocation function on which the breakpoint goes, and says why. Reads
+ * code, attaches nothing, and asks nobody about the machine but for the kernel's version.
  *
  *   entry:  endbr64              skipped: not emulated
  *           test  rdi, rdi       moves nothing, but sets the flags of ...
@@ -9,9 +9,9 @@
  *           push  rbp            candidate: chosen for free (entry only, rsp still points to the return address)
  *           sub   rsp, 24        from here on no return probe finds the return address at rsp
  *
- * Only the straight line from the entry is looked at, and it ends where a branch from elsewhere in the function comes in: an
- * instruction behind that would be met twice in a call, or not at all. Branches out of the function's cold part, through jump tables
- * and from other functions are not seen; compilers don't emit those into a prologue.
+ * Only the straight line from the entry is looked at, and it ends where a branch from elsewhere in the function comes
+ * in: an instruction behind that would be met twice in a call, or not at all. Branches out of the function's cold
+ * part, through jump tables and from other functions are not seen; compilers don't emit those into a prologue.
  */
 #include "probe/plan.h"
 
@@ -25,8 +25,8 @@
 #include "probe/track.h"
 #include "util/mem.h"
 
-#define LINE_INSNS_MAX 64	   /* jemalloc 5.3 free comes to its first branch at the 10th, posix_memalign of glibc 2.43 at the 8th */
-#define SWEEP_BYTES_MAX (64 << 10) /* functions of allocators are below 8 KB */
+#define LINE_INSNS_MAX 64	   /* jemalloc 5.3: free has its first branch at the 10th, mimalloc 2: at the 18th */
+#define SWEEP_BYTES_MAX (64 << 10) /* jemalloc 5.3: mallocx has 10 KB */
 #define SWEEP_BYTES_UNKNOWN 2048   /* where st_size is 0: other functions' branches don't lead here */
 #define SLOT_WORDS_MAX 63	   /* six bits of the cookie */
 
@@ -50,7 +50,9 @@ struct candidate {
 
 const char *insn_kind_name(enum insn_kind k)
 {
-	static const char *const names[] = { [INSN_EMULATED] = "emulated", [INSN_STEPPED] = "stepped", [INSN_NOP5] = "nop5" };
+	static const char *const names[] = {
+		[INSN_EMULATED] = "emulated", [INSN_STEPPED] = "stepped", [INSN_NOP5] = "nop5"
+	};
 
 	return names[k];
 }
@@ -112,7 +114,8 @@ static void candidate_take(struct candidate *c, const cs_insn *insn, const struc
 }
 
 /*
- * A return probe wants the return address at rsp. A wrapper wants its caller's rbp, from which the stack is walked; a free takes no stack.
+ * A return probe wants the return address at rsp. A wrapper wants its caller's rbp, from which the stack is walked; a
+ * free takes no stack.
  */
 static bool place_serves(const struct track *t, enum shape shape)
 {
@@ -124,10 +127,11 @@ static bool place_serves(const struct track *t, enum shape shape)
 }
 
 /*
- * The first instruction of the straight line that will do; for a free, preferably the first one past its NULL test, so that
- * free(NULL) costs nothing.
+ * The first instruction of the straight line that will do; for a free, preferably the first one past its NULL test,
+ * so that free(NULL) costs nothing.
  */
-static struct candidate walk_line(struct decoder *d, const struct elf_func *f, enum shape shape, uint32_t kernel, uint64_t limit)
+static struct candidate walk_line(struct decoder *d, const struct elf_func *f, enum shape shape, uint32_t kernel,
+				  uint64_t limit)
 {
 	struct candidate c = { 0 };
 	bool past_null = false;
@@ -161,7 +165,8 @@ static struct candidate walk_line(struct decoder *d, const struct elf_func *f, e
 }
 
 /* Nothing emulated will do: the first instruction, where all arguments are in place, stepped by the kernel. */
-static int entry_candidate(struct decoder *d, const struct elf_func *f, enum shape shape, uint32_t kernel, struct candidate *ret)
+static int entry_candidate(struct decoder *d, const struct elf_func *f, enum shape shape, uint32_t kernel,
+			   struct candidate *ret)
 {
 	const cs_insn *insn = decoder_at(d, f->vaddr);
 	struct candidate c = { .stepped = true };
@@ -223,7 +228,8 @@ static void settle_shape(struct decoder *d, const struct elf_func *f, struct pla
 		return;
 	}
 	p->shape = SHAPE_WRAP;
-	(void)snprintf(p->why, sizeof(p->why), "names the site of %s inside it (no return probe: an exception must pass)",
+	(void)snprintf(p->why, sizeof(p->why),
+		       "names the site of %s inside it (no return probe: an exception must pass)",
 		       name ? name : "another file's malloc");
 }
 
@@ -263,14 +269,16 @@ static void settle_place(const struct elf_func *f, const struct candidate *c, co
 		add_hazard(p, HAZARD_LOOPS);
 }
 
-int plan_code(struct decoder *d, const struct elf_func *f, const struct family_func *row, const struct plan_kernel *kernel,
-	      struct plan *ret)
+int plan_code(struct decoder *d, const struct elf_func *f, const struct family_func *row,
+	      const struct plan_kernel *kernel, struct plan *ret)
 {
 	struct sweep s = sweep_branches(d, f);
 	struct candidate c;
 	int err;
 
-	*ret = (struct plan){ .func = row, .func_vaddr = f->vaddr, .func_offset = f->file_offset, .func_bytes = f->bytes };
+	*ret = (struct plan){
+		.func = row, .func_vaddr = f->vaddr, .func_offset = f->file_offset, .func_bytes = f->bytes
+	};
 	(void)snprintf(ret->symbol, sizeof(ret->symbol), "%s", f->name);
 	settle_shape(d, f, ret);
 	c = walk_line(d, f, ret->shape, kernel->version, s.first_target);
@@ -344,8 +352,8 @@ static void plan_as_alias(struct plan *p, const struct plan *winner)
 }
 
 /* All functions of the file under one name: versioned symbols may have several. */
-static int plan_name(struct decoder *d, const struct elf_file *e, const struct family_func *row, const struct plan_kernel *kernel,
-		     struct plan **plans, size_t *n, size_t *cap)
+static int plan_name(struct decoder *d, const struct elf_file *e, const struct family_func *row,
+		     const struct plan_kernel *kernel, struct plan **plans, size_t *n, size_t *cap)
 {
 	const struct elf_func *f = elf_find(e, row->symbol), *end = e->funcs + e->n_funcs;
 

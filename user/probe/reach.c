@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A bounded walk over the control flow of small functions: operator new and delete, free_sized. Allocators with a fast path of their own
- * have paths that return without a call, so for them the answer is no, which is right: nobody else sees those blocks.
+ * A bounded walk over the control flow of small functions: operator new and delete, free_sized. Allocators with a
+ * fast path of their own have paths that return without a call, so for them the answer is no, which is right: nobody
+ * else sees those blocks.
  */
 #include "probe/reach.h"
 
@@ -20,7 +21,7 @@ struct reach {
 	uint64_t self;
 	unsigned int budget;
 	bool frees, found;
-	bool via_got; /* a call through a slot counts: the file defines no allocator, so it can only lead to another file's */
+	bool via_got; /* a call through a slot counts: the file defines no allocator, so it leads to another file's */
 	const char *name;
 };
 
@@ -54,8 +55,15 @@ static void paths_add(struct paths *p, uint64_t vaddr)
 /* Functions from which no path comes back: the bad_alloc branch of operator new. */
 static bool never_returns(const char *name)
 {
-	static const char *const names[] = { "__cxa_throw", "__cxa_rethrow", "_Unwind_Resume", "abort", "_ZSt9terminatev", "__stack_chk_fail",
-					     "_ZSt17__throw_bad_allocv", "_ZSt28__throw_bad_array_new_lengthv", "__assert_fail" };
+	static const char *const names[] = { "__cxa_throw",
+					     "__cxa_rethrow",
+					     "_Unwind_Resume",
+					     "abort",
+					     "_ZSt9terminatev",
+					     "__stack_chk_fail",
+					     "_ZSt17__throw_bad_allocv",
+					     "_ZSt28__throw_bad_array_new_lengthv",
+					     "__assert_fail" };
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(name, names[i]))

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Symbolic argument tracking over a straight line. Anything not understood loses the value: the answer may be "gone" too early, never
- * "here" wrongly.
+ * Symbolic argument tracking over a straight line. Anything not understood loses the value: the answer may be "gone"
+ * too early, never "here" wrongly.
  */
 #include "probe/track.h"
 
@@ -117,12 +117,13 @@ static enum track_value product(const struct track *t, int a, int b)
 
 	if (a < 0 || b < 0 || !n || !s)
 		return VALUE_OTHER;
-	return (t->value[a] == n && t->value[b] == s) || (t->value[a] == s && t->value[b] == n) ? VALUE_PRODUCT : VALUE_OTHER;
+	return (t->value[a] == n && t->value[b] == s) || (t->value[a] == s && t->value[b] == n) ? VALUE_PRODUCT
+												: VALUE_OTHER;
 }
 
 /*
- * The low half is count * size. When it overflows the call fails and nothing is booked, so the wrong figure is never used. The signed
- * multiplication has the same low half.
+ * The low half is count * size. When it overflows the call fails and nothing is booked, so the wrong figure is never
+ * used. The signed multiplication has the same low half.
  */
 static bool step_mul(struct track *t, const cs_x86 *x)
 {
@@ -205,7 +206,8 @@ static void clobber(struct track *t, struct decoder *d, const cs_insn *insn)
 		set_reg(t, reg_index(writes[i]), VALUE_OTHER);
 	/* Capstone's access tables have gaps: an operand without any entry counts as written. */
 	for (uint8_t i = 0; i < x->op_count; i++)
-		if (x->operands[i].type == X86_OP_REG && (x->operands[i].access & CS_AC_WRITE || !x->operands[i].access))
+		if (x->operands[i].type == X86_OP_REG &&
+		    (x->operands[i].access & CS_AC_WRITE || !x->operands[i].access))
 			set_reg(t, reg_index(x->operands[i].reg), VALUE_OTHER);
 }
 
@@ -265,9 +267,9 @@ static const struct {
 	unsigned int id;
 	bool (*step)(struct track *t, const cs_x86 *x); /* false: no rule for these operands */
 } rules[] = {
-	{ X86_INS_MOV, step_mov }, { X86_INS_XCHG, step_xchg }, { X86_INS_MUL, step_mul }, { X86_INS_IMUL, step_mul },
-	{ X86_INS_PUSH, step_push }, { X86_INS_POP, step_pop }, { X86_INS_SUB, step_sub }, { X86_INS_ADD, step_add },
-	{ X86_INS_LEA, step_lea },
+	{ X86_INS_MOV, step_mov },  { X86_INS_XCHG, step_xchg }, { X86_INS_MUL, step_mul },
+	{ X86_INS_IMUL, step_mul }, { X86_INS_PUSH, step_push }, { X86_INS_POP, step_pop },
+	{ X86_INS_SUB, step_sub },  { X86_INS_ADD, step_add },	 { X86_INS_LEA, step_lea },
 };
 
 void track_step(struct track *t, struct decoder *d, const cs_insn *insn)

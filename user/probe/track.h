@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Where a function's arguments are while its first instructions run: which register holds which argument, and how far rsp has moved. One
- * path, no memory but the slot below rbp into which -O0 puts the pointer: an argument that is only on the stack is lost.
+ * Where a function's arguments are while its first instructions run: which register holds which argument, and how far
+ * rsp has moved. One path, no memory but the slot below rbp into which -O0 puts the pointer: an argument that is only
+ * on the stack is lost.
  */
 #ifndef TIDEMARK_PROBE_TRACK_H
 #define TIDEMARK_PROBE_TRACK_H
@@ -18,7 +19,7 @@ struct track {
 	int roles[4];			 /* letters of the shape's row; 0: no argument */
 	int64_t sp_bytes;		 /* by which rsp lies below the return address' slot */
 	bool sp_known;
-	bool bp_changed; /* rbp is no longer the caller's */
+	bool bp_changed;  /* rbp is no longer the caller's */
 	bool null_tested; /* the flags say whether the pointer argument is 0 */
 	bool spilled;	  /* the pointer argument is also at rbp + spill_disp (what -O0 tests) */
 	int64_t spill_disp;

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The rows of `tidemark probes` as a table for people and as JSON lines. Decides nothing: plans and costs come as they are. */
+/*
+ * The rows of `tidemark probes` as a table for people and as JSON lines. Decides nothing: plans and costs come as
+ * they are.
+ */
 #include "view/probes.h"
 
 #include <errno.h>

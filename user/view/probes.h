@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What `tidemark probes` prints: for each allocation function where its probe would go, what a hit costs here, and what is unsafe. Prints
- * rows; finds nothing out.
+ * What `tidemark probes` prints: for each allocation function where its probe would go, what a hit costs here, and
+ * what is unsafe. Prints rows; finds nothing out.
  */
 #ifndef TIDEMARK_VIEW_PROBES_H
 #define TIDEMARK_VIEW_PROBES_H
@@ -14,15 +14,18 @@
 
 struct probe_row {
 	uint32_t pid;
-	const char *module;	/* path as the process sees it */
-	const char *build_id;	/* hex; NULL: none */
+	const char *module;   /* path as the process sees it */
+	const char *build_id; /* hex; NULL: none */
 	const struct plan *plan;
-	const char *return_how; /* "session", "uretprobe", "none" */
+	const char *return_how;	    /* "session", "uretprobe", "none" */
 	double entry_ns, return_ns; /* cost of a hit on this machine; NAN: not calibrated */
-	const char *gate_why;	/* why no return probe may be placed in this process; NULL: it may */
+	const char *gate_why;	    /* why no return probe may be placed in this process; NULL: it may */
 };
 
-/* All borrowed. 0 or a negative errno of the stream; flushed. Rows of one process and module should stand together: one heading each. */
+/*
+ * All borrowed. 0 or a negative errno of the stream; flushed. Rows of one process and module should stand together:
+ * one heading each.
+ */
 int probes_print_text(FILE *out, const struct probe_row *rows, size_t n);
 /* One `probe` line per row (formats.md); gate_why comes last in hazards[]. */
 int probes_print_json(FILE *out, const struct probe_row *rows, size_t n);
