@@ -176,6 +176,8 @@ class Target(Process):
     def said(self, tag, seconds=60):
         def look():
             found = [w for w in self.words() if w["tag"] == tag]
+            if not found and self.p.poll() == 77:
+                raise Skip(f"this machine can't run {self.argv[0]}")
             if not found and self.p.poll() is not None:
                 raise Failure(f"{' '.join(self.argv)} ended with {self.p.returncode}: {self.errors().strip()}")
             return found

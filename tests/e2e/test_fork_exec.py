@@ -43,6 +43,23 @@ def exec_in_place():
 
 
 def pid_used_again():
+    """A pid that comes back is another process: the figures of the first one are not its own."""
+    with h.Target(h.build("reuse")) as t, h.Tool("top", "-f", "json", "-i", "0.5", "--limit", "0", "-p", t.pid) as tool:
+        tool.attached()
+        t.send()
+        first = t.said("first")
+        h.check_truth(tool.fresh(), first)
+        t.send()
+        second = t.said("second")
+        h.check_equal(second["pid"], first["pid"], "the pid of the second child")
+        h.check_truth(tool.fresh(), second)
+        starts = {p["start_ts"] for i in tool.intervals for p in i.procs if p["pid"] == first["pid"]}
+        h.check_equal(len(starts), 2, f"start times shown under pid {first['pid']}")
+        t.send()
+        tool.ended(20)
+
+
+def short_lived():
     """Short-lived children of one master: each is its own process, with the figures of one child."""
     with h.Tool("top", "-f", "json", "-i", "0.5", "--limit", "0", "--", "/bin/sh", "-c",
                 f"for i in 1 2 3 4 5 6 7 8; do (echo; echo) | {h.build('execs')[0]} second; done; sleep 1") as tool:
@@ -56,4 +73,4 @@ def pid_used_again():
                           (3250, 250, "exited"), f"last figures of pid {p['pid']}")
 
 
-h.main(family, exec_in_place, pid_used_again)
+h.main(family, exec_in_place, pid_used_again, short_lived)
