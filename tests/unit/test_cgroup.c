@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Control groups. As root with writable hierarchies the tests make groups of their own, put a child into them and remove them; what needs
- * them is skipped elsewhere. Paths, names and what does not exist are tested everywhere.
+ * Control groups. As root with writable hierarchies the tests make groups of their own, put a child into them and
+ * remove them; what needs them is skipped elsewhere. Paths, names and what does not exist are tested everywhere.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -24,7 +24,10 @@
 #include "util/fs.h"
 #include "util/mem.h"
 
-/* Mount point of v2 or of the v1 hierarchy with this controller, "" if there is none: by getmntent, not by the code under test. */
+/*
+ * Mount point of v2 or of the v1 hierarchy with this controller, "" if there is none: by getmntent, not by the code
+ * under test.
+ */
 static void find_mount(const char *controller, char ret[512])
 {
 	FILE *f = setmntent("/proc/self/mounts", "r");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reading ELF files. Known truth: a small file built here (every kind of symbol and stub at a known place), and the C library as the dynamic
- * linker has loaded it into this process. Then the same files cut short and damaged.
+ * Reading ELF files. Known truth: a small file built here (every kind of symbol and stub at a known place), and the
+ * C library as the dynamic linker has loaded it into this process. Then the same files cut short and damaged.
  */
 #include <setjmp.h>
 #include <stdarg.h>

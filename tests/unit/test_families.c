@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* The families table: every name once, sites as the demangler writes them, shapes as the C library really behaves, order of aliases. */
+/*
+ * The families table: every name once, sites as the demangler writes them, shapes as the C library really behaves,
+ * order of aliases.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What the user said, and the pids that it means: words that are refused, and children of this test as known processes. */
+/*
+ * What the user said, and the pids that it means: words that are refused, and children of this test as known
+ * processes.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Finds control groups by path, their processes and their memory limits. Reads only: creates, moves and freezes nothing. Keeps no table of
- * mounts between calls: they may change, and the calls are rare (a new process, a new target).
+ * Finds control groups by path, their processes and their memory limits. Reads only: creates, moves and freezes
+ * nothing. Keeps no table of mounts between calls: they may change, and the calls are rare (a new process, a new
+ * target).
  *
- * A hierarchy is what mountinfo shows: a mount point and the group that appears there (the root, but for bind mounts into
- * containers). Names of groups count from the hierarchy's root as this process' cgroup namespace shows it, as /proc/PID/cgroup does.
+ * A hierarchy is what mountinfo shows: a mount point and the group that appears there (the root, but for bind
+ * mounts into containers). Names of groups count from the hierarchy's root as this process' cgroup namespace shows
+ * it, as /proc/PID/cgroup does.
  */
 #include "target/cgroup.h"
 
@@ -367,7 +369,7 @@ static int read_membership(uint32_t pid, char **ret)
 	return err == -ENOENT ? -ESRCH : err;
 }
 
-/* Name in the hierarchy that the line "ID:CONTROLLERS:NAME" with this controller tells; controller NULL: v2, "0::NAME". Caller frees; NULL: none. */
+/* NAME of the line "ID:CONTROLLERS:NAME" (v2: "0::NAME") that is_line takes. Caller frees; NULL: none. */
 static char *membership_name(const char *text, bool (*is_line)(const char *controllers, size_t len, const void *ctx),
 			     const void *ctx)
 {
@@ -398,7 +400,10 @@ static bool is_memory_line(const char *controllers, size_t len, const void *ctx)
 	return list_has(list, "memory", 6);
 }
 
-/* Co-mounted controllers stand on one line: the first one tells. A named hierarchy has "name=systemd" in both places. */
+/*
+ * Co-mounted controllers stand on one line: the first one tells. A named hierarchy has "name=systemd" in both
+ * places.
+ */
 static bool is_line_of(const char *controllers, size_t len, const void *ctx)
 {
 	const struct hierarchy *h = ctx;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Control groups, in any mounted hierarchy: v2 (unified, also beside v1 on hybrid hosts) and v1. A path given by the user is
- * absolute ("/sys/fs/cgroup/memory/web") or relative to a hierarchy's root ("system.slice/redis.service"): the
- * v2 hierarchy is tried first, then v1 memory, then the other v1 ones.
+ * Control groups, in any mounted hierarchy: v2 (unified, also beside v1 on hybrid hosts) and v1. A path given by
+ * the user is absolute ("/sys/fs/cgroup/memory/web") or relative to a hierarchy's root
+ * ("system.slice/redis.service"): the v2 hierarchy is tried first, then v1 memory, then the other v1 ones.
  */
 #ifndef TIDEMARK_TARGET_CGROUP_H
 #define TIDEMARK_TARGET_CGROUP_H
@@ -12,12 +12,13 @@
 #include <stdint.h>
 
 struct cgroup {
-	char *dir;   /* directory in the file system */
-	char *name;  /* path from its hierarchy's root, "/web" */
+	char *dir;  /* directory in the file system */
+	char *name; /* path from its hierarchy's root, "/web" */
 	bool v2;
 	/*
-	 * v2: id as bpf_get_current_ancestor_cgroup_id gives it (inode of the directory). v1: 0. Also 0 inside a cgroup namespace:
-	 * how deep its root lies is not visible there, so `level` can't be told and only membership is left.
+	 * v2: id as bpf_get_current_ancestor_cgroup_id gives it (inode of the directory). v1: 0. Also 0 inside a
+	 * cgroup namespace: how deep its root lies is not visible there, so `level` can't be told and only
+	 * membership is left.
 	 */
 	uint64_t id;
 	uint32_t level; /* depth below the hierarchy's root: root 0, "/web" 1 */
@@ -39,8 +40,9 @@ int cgroup_has_pid(const struct cgroup *c, uint32_t pid);
 int cgroup_of_pid(uint32_t pid, char **ret_name);
 
 /*
- * The tightest memory limit that holds for the process, over all ancestors, v2 memory.max and v1 memory.limit_in_bytes. No limit:
- * UINT64_MAX in both. *ret_used (optional): usage in the group that has this limit.
+ * The tightest memory limit that holds for the process, over all ancestors, v2 memory.max and v1
+ * memory.limit_in_bytes. No limit: UINT64_MAX in both. *ret_used (optional): usage in the group that has this
+ * limit.
  */
 int cgroup_memory_limit(uint32_t pid, uint64_t *ret_limit_bytes, uint64_t *ret_used_bytes);
 

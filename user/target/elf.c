@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reads what attaching needs out of an ELF file: identity, function symbols, code bytes, the targets of PLT stubs. Decides nothing about
- * probes and resolves no addresses of running processes.
+ * Reads what attaching needs out of an ELF file: identity, function symbols, code bytes, the targets of PLT stubs.
+ * Decides nothing about probes and resolves no addresses of running processes.
  *
- * The file belongs to whoever runs the target and may change or shrink while it is read. So nothing is mapped (a mapped page
- * beyond the end of a file that shrank is a SIGBUS): libelf works with pread, code is fetched with pread from a descriptor of our own. Tables
- * that reach beyond the file make it broken; a single symbol that points nowhere is only left out.
+ * The file belongs to whoever runs the target and may change or shrink while it is read. So nothing is mapped (a
+ * mapped page beyond the end of a file that shrank is a SIGBUS): libelf works with pread, code is fetched with
+ * pread from a descriptor of our own. Tables that reach beyond the file make it broken; a single symbol that points
+ * nowhere is only left out.
  */
 #include "target/elf.h"
 

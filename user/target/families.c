@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The families table and its lookup. Knows names and C signatures only: where a function lies, whether it can be probed
- * and which of them are attached is decided elsewhere.
+ * The families table and its lookup. Knows names and C signatures only: where a function lies, whether it can be
+ * probed and which of them are attached is decided elsewhere.
  *
- * Order matters: of several names at one address the first row gives site and shape. So the C names stand before the prefixed names that
- * allocators give the same code (gperftools: malloc = tc_malloc, operator new = tc_new), and aligned_alloc before memalign (one address in
- * glibc 2.36).
+ * Order matters: of several names at one address the first row gives site and shape. So the C names stand before
+ * the prefixed names that allocators give the same code (gperftools: malloc = tc_malloc, operator new = tc_new),
+ * and aligned_alloc before memalign (one address in glibc 2.36).
  *
- * Not expressible with a call shape, hence absent: jemalloc's xallocx (resizes in place, returns a size; the block keeps the size first
- * seen), mimalloc's mi_heap_* (a heap handle before the arguments). mi_reallocf is here: only when it fails does it differ from realloc.
+ * Not expressible with a call shape, hence absent: jemalloc's xallocx (resizes in place, returns a size; the block
+ * keeps the size first seen), mimalloc's mi_heap_* (a heap handle before the arguments). mi_reallocf is here: only
+ * when it fails does it differ from realloc.
  */
 #include "target/families.h"
 
@@ -120,7 +121,10 @@ const struct family_func family_funcs[] = {
 	TC_ROW("delete_aligned_nothrow", PTR_TO_VOID),
 	TC_ROW("deletearray_aligned_nothrow", PTR_TO_VOID),
 
-	/* mimalloc 2, include/mimalloc.h: *_aligned takes the size before the alignment, memalign and aligned_alloc after it. */
+	/*
+	 * mimalloc 2, include/mimalloc.h: *_aligned takes the size before the alignment, memalign and aligned_alloc
+	 * after it.
+	 */
 	MI_ROW("malloc", SIZE_TO_PTR),
 	MI_ROW("malloc_small", SIZE_TO_PTR),
 	MI_ROW("zalloc", SIZE_TO_PTR),

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Reads /proc files of one process and turns them into values. Keeps nothing between calls, judges nothing (who is observed is select.c's
- * business) and never writes to /proc.
+ * Reads /proc files of one process and turns them into values. Keeps nothing between calls, judges nothing (who is
+ * observed is select.c's business) and never writes to /proc.
  *
- * stat and status are read for every process in every interval: one open, one read into the stack, one close, scanned by hand. procfs produces
- * such a file whole in one read when the buffer takes it (fs/seq_file.c), so there is no second read for the end of file.
+ * stat and status are read for every process in every interval: one open, one read into the stack, one close,
+ * scanned by hand. procfs produces such a file whole in one read when the buffer takes it (fs/seq_file.c), so there
+ * is no second read for the end of file.
  */
 #include "target/proc.h"
 
@@ -231,7 +232,10 @@ int proc_read_cmdline(uint32_t pid, char **ret)
 
 double proc_boot_unix_seconds(void)
 {
-	/* btime of /proc/stat has whole seconds only. start_ticks counts CLOCK_BOOTTIME, which goes on while suspended. */
+	/*
+	 * btime of /proc/stat has whole seconds only. start_ticks counts CLOCK_BOOTTIME, which goes on while
+	 * suspended.
+	 */
 	return ((double)clock_ns(CLOCK_REALTIME) - (double)clock_ns(CLOCK_BOOTTIME)) / 1e9;
 }
 
@@ -294,7 +298,10 @@ static bool take_perms(const char **s, struct mapping *m)
 	return true;
 }
 
-/* Takes " (deleted)" off; "\012" is how the kernel writes a line end in a name (fs/proc/task_mmu.c), and the only escape. */
+/*
+ * Takes " (deleted)" off; "\012" is how the kernel writes a line end in a name (fs/proc/task_mmu.c), and the only
+ * escape.
+ */
 static char *take_path(const char *s, size_t len, bool *ret_deleted)
 {
 	static const char mark[] = " (deleted)";
@@ -313,7 +320,10 @@ static char *take_path(const char *s, size_t len, bool *ret_deleted)
 	return path;
 }
 
-/* "55d0c8a00000-55d0c8a02000 r-xp 00001000 08:01 1234     /usr/bin/x" up to `end`, which holds the line end or the text's. */
+/*
+ * "55d0c8a00000-55d0c8a02000 r-xp 00001000 08:01 1234     /usr/bin/x" up to `end`, which holds the line end or the
+ * text's.
+ */
 static bool parse_line(const char *s, const char *end, struct mapping *ret)
 {
 	struct mapping m = { 0 };
@@ -345,7 +355,10 @@ void mappings_parse(const char *text, struct mappings *ret)
 	for (const char *end; *text; text = *end ? end + 1 : end) {
 		struct mapping m;
 		end = text + strcspn(text, "\n");
-		/* Between two reads of a long file mappings may have moved: what comes late and overlaps is left out. */
+		/*
+		 * Between two reads of a long file mappings may have moved: what comes late and overlaps is left
+		 * out.
+		 */
 		if (!parse_line(text, end, &m))
 			continue;
 		if (all.n && m.start < all.items[all.n - 1].end) {
@@ -395,8 +408,8 @@ const struct mapping *mappings_find(const struct mappings *m, uint64_t addr)
 }
 
 /*
- * The device in maps is the superblock's; st_dev differs from it on file systems without a block device of their own (btrfs subvolumes,
- * overlayfs: major 0). There the inode has to do.
+ * The device in maps is the superblock's; st_dev differs from it on file systems without a block device of their
+ * own (btrfs subvolumes, overlayfs: major 0). There the inode has to do.
  */
 static bool is_file_of(const struct stat *st, const struct mapping *m)
 {
@@ -427,7 +440,10 @@ static int open_regular(const char *path, struct stat *ret_st)
 	return opened;
 }
 
-/* Inode numbers that overlayfs shows may be composed ones (xino): there the link's text tells whether the range still is this file. */
+/*
+ * Inode numbers that overlayfs shows may be composed ones (xino): there the link's text tells whether the range
+ * still is this file.
+ */
 static bool link_names(const char *link, const struct mapping *m)
 {
 	char text[PATH_MAX];
@@ -457,8 +473,8 @@ static int open_by_range(uint32_t pid, const struct mapping *m, char **ret_link,
 }
 
 /*
- * The name in maps is seen from our root, through the target's mounts: right below its root when it lives in a mount namespace
- * of its own, right as it stands when it is only chrooted or not confined at all.
+ * The name in maps is seen from our root, through the target's mounts: right below its root when it lives in a
+ * mount namespace of its own, right as it stands when it is only chrooted or not confined at all.
  */
 static int name_of(uint32_t pid, const struct mapping *m, int which, char **ret)
 {

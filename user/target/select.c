@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Turns what the user said into pids. Checks the words only: that a named process exists is found out by listing, and what is done
- * with a process is others' business.
+ * Turns what the user said into pids. Checks the words only: that a named process exists is found out by listing,
+ * and what is done with a process is others' business.
  */
 #include "target/select.h"
 
