@@ -280,7 +280,7 @@ static void test_guard(void **state)
 
 static void test_cmdline(void **state)
 {
-	static const char shown[] = "a b? c \xc3\xa9";
+	static const char shown[] = "a -c read x b? \xc3\xa9";
 	_cleanup_(freep) char *text = NULL;
 	int hold[2], ready[2];
 	char c;
@@ -292,7 +292,7 @@ static void test_cmdline(void **state)
 	if (!pid) {
 		close(hold[1]);
 		dup2(hold[0], 0);
-		execl("/bin/cat", "a", "b\n", "c", "\xc3\xa9", (char *)NULL);
+		execl("/bin/sh", "a", "-c", "read x", "b\n", "\xc3\xa9", (char *)NULL); /* waits for its input */
 		_exit(1);
 	}
 	close(hold[0]);
