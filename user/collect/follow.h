@@ -16,6 +16,7 @@
 #include "collect/snapshot.h"
 #include "probe/attach.h"
 #include "probe/loader.h"
+#include "target/proc.h"
 #include "target/select.h"
 
 struct watched {
@@ -33,6 +34,13 @@ struct watched {
 	bool foreign;	     /* 32-bit */
 	const char *unsafe;  /* why no return probes; NULL: safe */
 	uint64_t named_ns;
+	struct {
+		bool known;
+		struct proc_rss rss;
+	} rss;		     /* as last read: what an exited process is reported with */
+	struct {
+		uint64_t read_ns, bytes, used_bytes;
+	} limit;
 	UT_hash_handle hh;
 };
 

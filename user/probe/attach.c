@@ -17,7 +17,7 @@ struct attached {
 	uint32_t pid;
 	int *links;
 	size_t n_links, cap_links;
-	int n_functions;
+	struct file_info info;
 };
 
 struct attacher {
@@ -209,35 +209,48 @@ static int attach_plans(const struct attacher *a, struct attached *f, int file, 
 	return err;
 }
 
-int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return)
+/* Plans and attaches; what makes a file useless (no ELF, other machine, broken) is information, not an error. */
+static int take_new(const struct attacher *a, struct attached *f, int fd, bool with_return)
+{
+	_cleanup_(elf_done) struct elf_file elf = { 0 };
+	_cleanup_(freep) struct plan *plans = NULL;
+	size_t n = 0;
+	int err = elf_open(fd, family_wants, NULL, &elf);
+
+	f->info.foreign = err == -ENOTSUP;
+	f->info.go = elf.has_gopclntab;
+	if (err)
+		return err == -ENOEXEC || err == -ENOTSUP || err == -EBADMSG ? 0 : err;
+	err = plan_file(&elf, &a->kernel, &plans, &n);
+	for (size_t i = 0; i < n; i++)
+		f->info.functions += plans[i].planned;
+	if (err || !f->info.functions)
+		return err;
+	return attach_plans(a, f, fd, plans, n, with_return);
+}
+
+int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret)
 {
 	struct stat st;
 
 	if (fstat(fd, &st))
 		return -errno;
 	const struct attached *known = file_find(a, st.st_dev, st.st_ino, pid);
-	if (known)
-		return known->n_functions;
-
+	if (known) {
+		*ret = known->info;
+		return 0;
+	}
 	struct attached f = { .dev = st.st_dev, .inode = st.st_ino, .pid = a->wide ? 0 : pid };
-	_cleanup_(elf_done) struct elf_file elf = { 0 };
-	_cleanup_(freep) struct plan *plans = NULL;
-	size_t n = 0;
-	int err = elf_open(fd, family_wants, NULL, &elf);
-	if (!err)
-		err = plan_file(&elf, &a->kernel, &plans, &n);
-	for (size_t i = 0; i < n; i++)
-		f.n_functions += plans[i].planned;
-	if (!err && f.n_functions)
-		err = attach_plans(a, &f, fd, plans, n, with_return);
-	/* A file that can't be used is remembered too: it is not looked into at every turn. */
-	log_debug("inode %llu: %d functions, %zu links, %s", (unsigned long long)f.inode, f.n_functions, f.n_links,
+	int err = take_new(a, &f, fd, with_return);
+	log_debug("inode %llu: %d functions, %zu links, %s", (unsigned long long)f.inode, f.info.functions, f.n_links,
 		  err ? strerror(-err) : "ok");
 	if (err) {
 		attached_done(&f);
-		f = (struct attached){ .dev = st.st_dev, .inode = st.st_ino, .pid = f.pid };
+		return err;
 	}
+	/* A file without functions is remembered too: it is not looked into at every turn. */
 	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
 	a->files[a->n_files++] = f;
-	return err && err != -ENOEXEC && err != -ENOTSUP && err != -EBADMSG ? err : f.n_functions;
+	*ret = f.info;
+	return 0;
 }

@@ -21,11 +21,17 @@ struct attacher;
 struct attacher *attacher_new(const struct loader *l); /* borrowed, must outlive the attacher */
 void attacher_free(struct attacher *a);		       /* detaches everything */
 
+struct file_info {
+	int functions; /* that are now probed for this process; 0: the file has none */
+	bool go;       /* holds Go code */
+	bool foreign;  /* another class or machine (32-bit): can't be probed */
+};
+
 /*
- * Looks into one open file (borrowed) that process `pid` maps executable. Number of functions that are now probed for this process (0: it has none),
- * or -errno. with_return false: no return probes for this process (the gate).
+ * Looks into one open file (borrowed) that process `pid` maps executable, and attaches what it defines. 0 or -errno (probes could not be
+ * placed). with_return false: no return probes for this process (the gate).
  */
-int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return);
+int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret);
 
 /* Process-by-process scope only: the process is gone, its links go. */
 void attacher_drop_pid(struct attacher *a, uint32_t pid);

@@ -74,9 +74,14 @@ static bool in_group(const cs_insn *insn, uint8_t group)
 	return false;
 }
 
+/* The name of 0f b9 until Capstone 5. */
+#if CS_API_MAJOR < 5
+#define X86_INS_UD1 X86_INS_UD2B
+#endif
+
 static bool ends_path(const cs_insn *insn)
 {
-	static const unsigned int ids[] = { X86_INS_UD0, X86_INS_UD2,  X86_INS_UD2B,
+	static const unsigned int ids[] = { X86_INS_UD0, X86_INS_UD1,  X86_INS_UD2,
 					    X86_INS_HLT, X86_INS_INT3, X86_INS_INT1 };
 
 	for (size_t i = 0; i < ARRAY_SIZE(ids); i++)

@@ -129,7 +129,7 @@ static int tracepoint_id(const char *event, uint64_t *ret)
 
 int link_create_tracepoint(int prog_fd, const char *event)
 {
-	uint64_t id;
+	uint64_t id = 0;
 	int err = tracepoint_id(event, &id);
 
 	if (err)

@@ -215,6 +215,17 @@ uint32_t loader_new_image(struct loader *l)
 	return __sync_fetch_and_add(&l->skel->bss->next_image, 1);
 }
 
+int loader_set_flags(struct loader *l, uint32_t tgid, uint32_t set, uint32_t clear)
+{
+	struct flags_change arg = { .tgid = tgid, .set = set, .clear = clear };
+	LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &arg, .ctx_size_in = sizeof(arg));
+	int err = bpf_prog_test_run_opts(bpf_program__fd(l->skel->progs.set_proc_flags), &run);
+
+	if (err)
+		return err;
+	return run.retval ? -ESRCH : 0;
+}
+
 static uint64_t round_up_pow2(uint64_t n)
 {
 	uint64_t p = 1;

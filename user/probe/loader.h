@@ -58,6 +58,9 @@ const struct features *loader_features(const struct loader *l);
 /* Takes the next image number from the counter that the programs share. */
 uint32_t loader_new_image(struct loader *l);
 
+/* Sets and clears enum proc_flag of a followed process, atomically. -ESRCH: it is not followed. */
+int loader_set_flags(struct loader *l, uint32_t tgid, uint32_t set, uint32_t clear);
+
 struct kernel_map_info {
 	const char *name;
 	uint32_t capacity;

@@ -330,6 +330,7 @@ static struct unit *unit_get(struct lines *l, Dwarf_Off off)
 	scan_functions(oldest, &oldest->cu, 0);
 	spans_sort(&oldest->funcs);
 	read_lines(l, oldest);
+	l->bytes += oldest->funcs.cap * sizeof(struct span) + oldest->cap_funcs * sizeof(Dwarf_Off);
 	return oldest;
 }
 

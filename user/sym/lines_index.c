@@ -7,7 +7,7 @@
 
 #include "util/mem.h"
 
-#define SPANS_MAX (1u << 20)
+#define SPANS_MAX (1u << 19) /* 8 MB */
 #define UNITS_MAX (1u << 18)
 #define RANGES_PER_DIE_MAX 65536
 /* Padding between functions of one unit is bridged: 16 is the usual alignment of functions. */

@@ -64,7 +64,7 @@ static void proc_count(const struct table_row *row, char *buf)
 
 static void proc_rate(const struct table_row *row, char *buf)
 {
-	say_rate(buf, row->proc->layer_on[LAYER_HEAP] ? heap_of(row->proc)->alloc_bytes_per_s : NAN);
+	say_alloc_rate(buf, heap_of(row->proc), row->proc->layer_on[LAYER_HEAP]);
 }
 
 static void proc_total(const struct table_row *row, char *buf)
@@ -140,7 +140,7 @@ static void stack_growth(const struct table_row *row, char *buf)
 
 static void stack_rate(const struct table_row *row, char *buf)
 {
-	say_rate(buf, row->stack->counts.alloc_bytes_per_s);
+	say_alloc_rate(buf, &row->stack->counts, true);
 }
 
 static void stack_count(const struct table_row *row, char *buf)

@@ -36,11 +36,6 @@ const char *say_count(char buf[FMT_CAP], uint64_t n)
 	return n == UNKNOWN_U64 ? unknown(buf) : fmt_count(buf, (double)n);
 }
 
-const char *say_rate(char buf[FMT_CAP], double bytes_per_s)
-{
-	return isfinite(bytes_per_s) ? fmt_bytes(buf, bytes_per_s) : unknown(buf);
-}
-
 const char *say_growth(char buf[FMT_CAP], double bytes)
 {
 	char number[FMT_CAP];
@@ -108,6 +103,15 @@ const char *say_total(char buf[FMT_CAP], const struct report_counts *c, bool lay
 	if (!layer_on)
 		return unknown(buf);
 	return estimate(buf, say_bytes(number, c->c.alloc_bytes), c->c.alloc_bytes_se);
+}
+
+const char *say_alloc_rate(char buf[FMT_CAP], const struct report_counts *c, bool layer_on)
+{
+	char number[FMT_CAP];
+
+	if (!layer_on || !isfinite(c->alloc_bytes_per_s))
+		return unknown(buf);
+	return estimate(buf, fmt_bytes(number, c->alloc_bytes_per_s), c->c.alloc_bytes_se);
 }
 
 const char *say_mode(const struct report_proc *p)

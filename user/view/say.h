@@ -13,16 +13,16 @@
 #include "util/fmt.h"
 #include "view/report.h"
 
-const char *say_bytes(char buf[FMT_CAP], uint64_t bytes);    /* UNKNOWN_U64: "-" */
-const char *say_count(char buf[FMT_CAP], uint64_t n);	     /* UNKNOWN_U64: "-" */
-const char *say_rate(char buf[FMT_CAP], double bytes_per_s); /* NAN: "-" */
-const char *say_growth(char buf[FMT_CAP], double bytes);     /* with its sign; NAN: "-" */
-const char *say_pct(char buf[FMT_CAP], double pct);	     /* NAN: "-" */
-const char *say_seconds(char buf[FMT_CAP], double s);	     /* NAN: "-"; at most 6 columns below 100000 days */
-const char *say_interval(char buf[FMT_CAP], double s);	     /* "1s", "0.5s", "2.5s" */
+const char *say_bytes(char buf[FMT_CAP], uint64_t bytes); /* UNKNOWN_U64: "-" */
+const char *say_count(char buf[FMT_CAP], uint64_t n);	  /* UNKNOWN_U64: "-" */
+const char *say_growth(char buf[FMT_CAP], double bytes);  /* with its sign; NAN: "-" */
+const char *say_pct(char buf[FMT_CAP], double pct);	  /* NAN: "-" */
+const char *say_seconds(char buf[FMT_CAP], double s);	  /* NAN: "-"; at most 6 columns below 100000 days */
+const char *say_interval(char buf[FMT_CAP], double s);	  /* "1s", "0.5s", "2.5s" */
 const char *say_live(char buf[FMT_CAP], const struct report_counts *c, bool layer_on);
 const char *say_live_count(char buf[FMT_CAP], const struct report_counts *c, bool layer_on);
 const char *say_total(char buf[FMT_CAP], const struct report_counts *c, bool layer_on);
+const char *say_alloc_rate(char buf[FMT_CAP], const struct report_counts *c, bool layer_on); /* bytes per second */
 const char *say_mode(const struct report_proc *p); /* "exact", "sampled", "pages", "exited" */
 const char *say_layer(enum layer l);
 

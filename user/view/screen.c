@@ -64,7 +64,8 @@ int screen_put(struct screen *s, int x, int y, int columns, enum role role, wcha
 {
 	int first = x, end = x + columns < s->width ? x + columns : s->width;
 	/* Cut text gives its last column to the ellipsis. */
-	int stop = ellipsis && text_columns(text) > (size_t)(end > x ? end - x : 0) ? end - 1 : end;
+	bool is_cut = end > x && text_columns(text) > (size_t)(end - x);
+	int stop = is_cut && ellipsis ? end - 1 : end;
 
 	for (struct glyph g; *text; text += g.bytes) {
 		g = glyph_next(text);

@@ -104,7 +104,7 @@ static void print_head(FILE *out, const struct report *r)
 	if (self->foreign_hits_per_s > 0)
 		fprintf(out, ", %s foreign hits/s", fmt_count(a, self->foreign_hits_per_s));
 	if (isfinite(self->target_overhead_pct))
-		fprintf(out, "  targets pay %s", say_pct(a, self->target_overhead_pct));
+		fprintf(out, "  target overhead %s", say_pct(a, self->target_overhead_pct));
 	print_losses(out, self->losses, false, "  losses: ", "  losses: none");
 	print_losses(out, self->losses, true, "  facts: ", NULL);
 	for (int l = 0; l < LAYER_NR; l++) {

@@ -66,7 +66,7 @@ static void add_identity(struct header *h, const struct tui_state *st, const str
 
 static void add_cost(struct header *h, const struct report *r)
 {
-	char a[FMT_CAP], b[FMT_CAP];
+	char a[FMT_CAP];
 	const struct snap_self *self = &r->self;
 
 	add(h, 3, ROLE_NORMAL, "own cost: cpu %s", say_pct(a, self->cpu_pct));
@@ -79,8 +79,9 @@ static void add_cost(struct header *h, const struct report *r)
 	if (!isfinite(self->target_overhead_pct))
 		return;
 	bool over = r->meta->budget_pct > 0 && self->target_overhead_pct > r->meta->budget_pct;
-	add(h, 4, over ? ROLE_WARN : ROLE_NORMAL, "targets pay %s%s%s", say_pct(a, self->target_overhead_pct),
-	    r->meta->budget_pct > 0 ? " of " : "", r->meta->budget_pct > 0 ? say_pct(b, r->meta->budget_pct) : "");
+	add(h, 4, over ? ROLE_WARN : ROLE_NORMAL, "target overhead %s", say_pct(a, self->target_overhead_pct));
+	if (r->meta->budget_pct > 0)
+		add(h, 8, ROLE_NORMAL, "budget %s", say_pct(a, r->meta->budget_pct));
 }
 
 static size_t add_losses_kind(struct header *h, const uint64_t losses[LOSS_NR], bool facts, const char *title)
@@ -153,7 +154,7 @@ static void add_proc(struct header *h, const struct report_proc *p)
 		    isfinite(p->limit_eta_s) ? " in " : "",
 		    isfinite(p->limit_eta_s) ? say_seconds(b, p->limit_eta_s) : "");
 	if (isfinite(p->overhead_pct))
-		add(h, 5, ROLE_NORMAL, "pays %s", say_pct(a, p->overhead_pct));
+		add(h, 5, ROLE_NORMAL, "overhead %s", say_pct(a, p->overhead_pct));
 	if (p->cmdline)
 		add(h, 9, ROLE_DIM, "%.200s", p->cmdline);
 	h->group++;
@@ -176,11 +177,13 @@ static void add_layer(struct header *h, const struct tui_state *st, const struct
 		add(h, 1, ROLE_WARN, "not observed");
 		return;
 	}
+	if (!p->layer_on[LAYER_HEAP])
+		add(h, 1, ROLE_WARN, "heap not observed");
 	add(h, 1, ROLE_NORMAL, "live %s in %s", say_live(a, c, on), say_live_count(b, c, on));
 	if (c->live_known)
 		add(h, 5, ROLE_NORMAL, "peak %s", say_bytes(a, c->c.peak_live_bytes));
 	add(h, 6, ROLE_NORMAL, "allocated %s", say_total(a, c, on));
-	add(h, 6, ROLE_NORMAL, "%s/s", say_rate(a, c->alloc_bytes_per_s));
+	add(h, 6, ROLE_NORMAL, "%s/s", say_alloc_rate(a, c, on));
 	for (int l = 0; l < LAYER_NR; l++)
 		if (p->layer_on[l] && l != (int)st->layer)
 			add(h, 7, ROLE_DIM, "Tab: %s", say_layer((enum layer)l));
@@ -222,7 +225,7 @@ static void add_stack(struct header *h, const struct report_stack *s)
 	    say_count(b, s->counts.c.alloc_count));
 	add(h, 5, ROLE_NORMAL, "freed %s in %s", say_bytes(a, s->counts.c.free_bytes),
 	    say_count(b, s->counts.c.free_count));
-	add(h, 5, ROLE_NORMAL, "%s/s", say_rate(a, s->counts.alloc_bytes_per_s));
+	add(h, 5, ROLE_NORMAL, "%s/s", say_alloc_rate(a, &s->counts, true));
 	if (s->ages_known)
 		add(h, 4, ROLE_NORMAL, "age of live blocks: median %s, 95%% %s, oldest %s",
 		    say_seconds(a, s->age_p50_s), say_seconds(b, s->age_p95_s), say_seconds(c, s->age_max_s));

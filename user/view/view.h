@@ -21,6 +21,7 @@ struct view {
 };
 
 extern const struct view view_json, view_text;
+extern const struct view view_leaks; /* what `tidemark leaks` prints for people; not a value of -f */
 extern const struct view *const views[];
 extern const size_t views_n;
 const struct view *view_find(const char *format); /* NULL */

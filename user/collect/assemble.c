@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "collect/assemble.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+
+#include "collect/procview.h"
+#include "util/arena.h"
+#include "util/clock.h"
+#include "util/fs.h"
+#include "util/mem.h"
+
+struct known_stack {
+	uint64_t id;
+	UT_hash_handle hh;
+};
+
+/* Growing lists while one snapshot is made; they end up in its arena. */
+struct work {
+	struct assembly *a;
+	struct arena *arena;
+	struct snap_stack *stacks;
+	size_t n_stacks, cap_stacks;
+	struct snap_stackdef *defs;
+	size_t n_defs, cap_defs;
+	struct sum_key *dead;
+	size_t n_dead, cap_dead;
+	uint64_t now_ns;
+	bool ages_known;
+};
+
+void snapshot_free(struct snapshot *s)
+{
+	if (s)
+		arena_free(s->arena); /* the snapshot itself lies in it */
+}
+
+void assembly_done(struct assembly *a)
+{
+	struct known_stack *k, *next;
+
+	HASH_ITER(hh, a->known, k, next) {
+		HASH_DEL(a->known, k);
+		free(k);
+	}
+	kmap_reader_done(&a->reader);
+}
+
+static bool is_known(struct assembly *a, uint64_t id)
+{
+	struct known_stack *k = NULL;
+
+	HASH_FIND(hh, a->known, &id, sizeof(id), k);
+	if (k)
+		return true;
+	k = xcalloc(1, sizeof(*k));
+	k->id = id;
+	HASH_ADD(hh, a->known, id, sizeof(k->id), k);
+	return false;
+}
+
+/* First sight of a stack: its addresses are placed in files now, while the process is there. */
+static void define_stack(struct work *w, uint64_t id, const struct proc_key *seen_in)
+{
+	struct snap_stackdef def = { .stack_id = id, .site = site_name(SITE_NONE) };
+	struct stack st;
+
+	if (is_known(w->a, id))
+		return;
+	if (id > STACK_ID_LAYER_MASK && !bpf_map_lookup_elem(loader_map_fd(w->a->loader, KMAP_STACKS), &id, &st)) {
+		struct snap_frame *frames = arena_alloc(w->arena, st.n_ips, sizeof(*frames));
+		const struct proc_key *owner = follow_find(w->a->follow, &st.first_seen_in) ? &st.first_seen_in : seen_in;
+		for (uint32_t i = 0; i < st.n_ips && i < STACK_MAX_FRAMES; i++)
+			frames[i] = places_frame(w->a->places, owner, st.ip[i], i || !(st.flags & STACK_LEAF_IP));
+		def.site = site_name(st.site);
+		def.complete = st.flags & STACK_COMPLETE;
+		def.n_frames = st.n_ips;
+		def.frames = frames;
+	}
+	w->defs = grow_to(w->defs, &w->cap_defs, w->n_defs + 1, sizeof(*w->defs));
+	w->defs[w->n_defs++] = def;
+}
+
+/*
+ * A table is read while the target runs, field after field: a free may be in it whose allocation is not yet. What is freed was
+ * allocated, so the difference is never below nothing.
+ */
+static uint64_t minus(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : 0;
+}
+
+static struct counts counts_of(const struct sum *s)
+{
+	return (struct counts){
+		.live_bytes = minus(s->alloc_bytes, s->free_bytes + s->untracked_bytes),
+		.live_count = minus(s->alloc_count, s->free_count + s->untracked_count),
+		.peak_live_bytes = s->peak_live_bytes,
+		.alloc_bytes = s->alloc_bytes,
+		.alloc_count = s->alloc_count,
+		.free_bytes = s->free_bytes,
+		.free_count = s->free_count,
+		.untracked_bytes = s->untracked_bytes,
+		.untracked_count = s->untracked_count,
+	};
+}
+
+static struct snap_stack *stack_push(struct work *w)
+{
+	w->stacks = grow_to(w->stacks, &w->cap_stacks, w->n_stacks + 1, sizeof(*w->stacks));
+	struct snap_stack *s = &w->stacks[w->n_stacks++];
+	*s = (struct snap_stack){ .old_live_bytes = UNKNOWN_U64 };
+	return s;
+}
+
+static void take_sum(const void *key, const void *value, void *ctx)
+{
+	struct work *w = ctx;
+	const struct sum_key *k = key;
+	const struct sum *sum = value;
+	struct age_figures ages;
+
+	if (follow_is_dead(w->a->follow, &k->proc)) {
+		w->dead = grow_to(w->dead, &w->cap_dead, w->n_dead + 1, sizeof(*w->dead));
+		w->dead[w->n_dead++] = *k;
+		return;
+	}
+	if (!follow_find(w->a->follow, &k->proc))
+		return; /* born since the events were read: the next snapshot has it */
+	struct snap_stack *s = stack_push(w);
+	s->id = k->proc;
+	s->stack_id = k->stack_id;
+	s->layer = (enum layer)(k->stack_id & STACK_ID_LAYER_MASK);
+	s->counts = counts_of(sum);
+	if (ages_find(w->a->ages, k, w->now_ns, &ages) && s->counts.live_count) {
+		s->ages_known = true;
+		s->age_p50_s = (float)ages.p50_s;
+		s->age_p95_s = (float)ages.p95_s;
+		s->age_max_s = (float)ages.max_s;
+		s->old_live_bytes = ages.old_bytes < s->counts.live_bytes ? ages.old_bytes : s->counts.live_bytes;
+	} else if (w->ages_known) {
+		s->old_live_bytes = 0;
+	}
+	define_stack(w, k->stack_id, &k->proc);
+}
+
+static void take_range(const struct range_sum *r, void *ctx)
+{
+	struct work *w = ctx;
+
+	if (!follow_find(w->a->follow, &r->proc))
+		return;
+	struct snap_stack *s = stack_push(w);
+	s->id = r->proc;
+	s->stack_id = r->stack_id;
+	s->layer = LAYER_MAP;
+	s->counts = counts_of(&r->sum);
+	s->file_bytes = r->file_live_bytes;
+	define_stack(w, r->stack_id, &r->proc);
+}
+
+static bool is_dead(const struct proc_key *id, void *ctx)
+{
+	return follow_is_dead(ctx, id);
+}
+
+/* Entries of accounts that ended leave the kernel's tables; when a whole sweep found them all, the accounts are forgotten. */
+static void sweep(struct work *w, uint64_t began_ns, bool walked)
+{
+	int fd = loader_map_fd(w->a->loader, KMAP_SUMS);
+
+	for (size_t i = 0; i < w->n_dead; i++)
+		(void)bpf_map_delete_elem(fd, &w->dead[i]); /* gone already: as good */
+	if (walked)
+		follow_buried(w->a->follow, began_ns);
+}
+
+static void read_tables(struct work *w)
+{
+	struct assembly *a = w->a;
+	uint64_t began_ns = mono_ns();
+	struct age_walk walk = {
+		.live_fd = loader_map_fd(a->loader, KMAP_LIVE),
+		.now_ns = w->now_ns,
+		.old_before_ns = w->now_ns - (w->now_ns - a->attached_ns) / 2,
+		.is_dead = is_dead,
+		.ctx = a->follow,
+		.force = follow_any_dead(a->follow),
+	};
+	int walked = ages_step(a->ages, &walk);
+
+	w->ages_known = ages_entries(a->ages) != UINT64_MAX;
+	(void)kmap_each(&a->reader, loader_map_fd(a->loader, KMAP_SUMS), sizeof(struct sum_key), sizeof(struct sum),
+			take_sum, w); /* an interval without sums shows the stacks of ranges only */
+	if (a->map)
+		ranges_each(a->ranges, take_range, w);
+	sweep(w, began_ns, walked == 1);
+}
+
+static double share_pct(uint64_t part_ns, uint64_t whole_ns)
+{
+	return whole_ns ? 100.0 * (double)part_ns / (double)whole_ns : 0;
+}
+
+static void read_maps(struct work *w, struct snap_self *self)
+{
+	struct snap_map *maps = arena_alloc(w->arena, KMAP_NR, sizeof(*maps));
+
+	for (int i = 0; i < KMAP_NR; i++) {
+		struct kernel_map_info info = loader_map_info(w->a->loader, (enum kernel_map)i);
+		maps[i] = (struct snap_map){ info.name, UNKNOWN_U64, info.capacity, info.bytes };
+	}
+	maps[KMAP_LIVE].entries = ages_entries(w->a->ages);
+	maps[KMAP_SUMS].entries = w->n_stacks;
+	maps[KMAP_STACKS].entries = HASH_COUNT(w->a->known);
+	maps[KMAP_PROCS].entries = HASH_COUNT(w->a->follow->all);
+	self->maps = maps;
+	self->n_maps = KMAP_NR;
+}
+
+static uint64_t own_rss(void)
+{
+	char text[256];
+	unsigned long pages = 0;
+
+	if (fs_read_into("/proc/self/statm", text, sizeof(text)) <= 0 || sscanf(text, "%*u %lu", &pages) != 1)
+		return UNKNOWN_U64;
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void add_losses(struct work *w, const struct snapshot *s, struct snap_self *self)
+{
+	for (size_t p = 0; p < s->n_procs; p++)
+		for (int i = 0; i < LOSS_NR; i++)
+			self->losses[i] += s->procs[p].losses[i];
+	for (uint32_t i = 0; i < LOSS_NR; i++) {
+		uint64_t n;
+		if (kmap_percpu_sum(loader_map_fd(w->a->loader, KMAP_ORPHAN_LOSSES), i, &n, 1) == 0)
+			self->losses[i] += n;
+	}
+}
+
+static void read_self(struct work *w, const struct snapshot *s, struct snap_self *self)
+{
+	struct assembly *a = w->a;
+	uint64_t cpu_ns = clock_ns(CLOCK_PROCESS_CPUTIME_ID), elapsed_ns = w->now_ns - a->last_ns;
+	struct cpu_stat st = { 0 };
+	double seconds = s->seconds > 0 ? s->seconds : NAN;
+
+	(void)kmap_percpu_sum(loader_map_fd(a->loader, KMAP_CPU_STATS), 0, (uint64_t *)&st, sizeof(st) / 8);
+	self->cpu_pct = a->last_ns ? share_pct(cpu_ns - a->last_cpu_ns, elapsed_ns) : NAN;
+	self->rss_bytes = own_rss();
+	self->hits_per_s = (double)(st.hits - a->last_hits) / seconds;
+	self->foreign_hits_per_s = (double)(st.foreign_hits - a->last_foreign) / seconds;
+	self->target_overhead_pct = NAN;
+	self->attached_share = 1;
+	uint64_t samples = st.body_samples - a->last_body_samples;
+	self->body_ns = samples ? (double)(st.body_ns - a->last_body_ns) / (double)samples : NAN;
+	add_losses(w, s, self);
+	read_maps(w, self);
+	a->last_cpu_ns = cpu_ns;
+	a->last_hits = st.hits;
+	a->last_foreign = st.foreign_hits;
+	a->last_body_ns = st.body_ns;
+	a->last_body_samples = st.body_samples;
+}
+
+/* Moves a growing list into the arena. */
+static void *keep(struct arena *arena, void *list, size_t n, size_t size)
+{
+	void *kept = arena_alloc(arena, n, size);
+
+	if (n)
+		memcpy(kept, list, n * size);
+	free(list);
+	return kept;
+}
+
+int assemble(struct assembly *a, struct snapshot **ret)
+{
+	struct work w = { .a = a, .arena = arena_new(), .now_ns = mono_ns() };
+	struct snapshot *s = arena_alloc(w.arena, 1, sizeof(*s));
+
+	s->arena = w.arena;
+	s->n = a->n++;
+	s->ts = unix_seconds();
+	s->mono_ns = w.now_ns;
+	s->seconds = a->last_ns ? (double)(w.now_ns - a->last_ns) / 1e9 : 0;
+	follow_refresh(a->follow);
+	read_tables(&w);
+	s->procs = procview_list(a->follow, a->ranges, w.arena, w.now_ns, a->map, &s->n_procs);
+	s->n_stacks = w.n_stacks;
+	s->stacks = keep(w.arena, w.stacks, w.n_stacks, sizeof(*w.stacks));
+	s->n_new_stacks = w.n_defs;
+	s->new_stacks = keep(w.arena, w.defs, w.n_defs, sizeof(*w.defs));
+	s->new_modules = places_take_new(a->places, w.arena, &s->n_new_modules);
+	read_self(&w, s, &s->self);
+	free(w.dead);
+	a->last_ns = w.now_ns;
+	*ret = s;
+	return 0;
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The live source: owns the loaded programs, the links, the followed processes and the event ring, and turns them into a snapshot per
+ * interval. Order of the start: births, execs and exits are watched before processes are listed, so that none slips between; a process is entered into the
+ * kernel's table before its functions are probed, so that no call of it is taken for a stranger's.
+ */
+#include "collect/live.h"
+
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "collect/assemble.h"
+#include "target/launch.h"
+#include "target/proc.h"
+#include "util/clock.h"
+#include "util/mem.h"
+
+#define WAKE_MAX 4
+
+struct live_source {
+	struct source base; /* first: a source is a live source */
+	struct live_opts opts;
+	struct loader *loader;
+	struct attacher *attacher;
+	struct places *places;
+	struct ranges *ranges;
+	struct ages *ages;
+	struct ring_buffer *ring;
+	struct follow follow;
+	struct assembly assembly;
+	struct launch launch;
+	uint64_t next_ns; /* when the next snapshot is due */
+	uint64_t interval_ns;
+	bool reported_gone;
+};
+
+static int on_ring(void *ctx, void *data, size_t bytes)
+{
+	struct live_source *s = ctx;
+	const struct event *e = data;
+
+	if (bytes < sizeof(*e))
+		return 0;
+	follow_event(&s->follow, e);
+	ranges_step(s->ranges, e);
+	return 0;
+}
+
+static void live_close(struct source *base)
+{
+	struct live_source *s = (struct live_source *)base;
+
+	launch_done(&s->launch);
+	attacher_free(s->attacher);
+	ring_buffer__free(s->ring);
+	follow_done(&s->follow);
+	assembly_done(&s->assembly);
+	ages_free(s->ages);
+	ranges_free(s->ranges);
+	places_free(s->places);
+	loader_free(s->loader);
+	free(s);
+}
+
+static void live_closep(struct live_source **s)
+{
+	if (*s)
+		live_close(&(*s)->base);
+}
+
+static void drain(struct live_source *s)
+{
+	(void)ring_buffer__consume(s->ring); /* what it could not hold was counted by the kernel side */
+	(void)follow_scan(&s->follow);	     /* a file that can't be probed shows as a process without functions */
+}
+
+static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **ret)
+{
+	drain(s);
+	bool gone = follow_running(&s->follow) == 0;
+	int err = assemble(&s->assembly, ret);
+	if (err)
+		return err;
+	follow_reap(&s->follow);
+	s->reported_gone = gone;
+	s->next_ns += s->interval_ns;
+	if (s->next_ns < now) /* late by more than an interval: the clock of snapshots starts anew */
+		s->next_ns = now + s->interval_ns;
+	return SOURCE_SNAPSHOT;
+}
+
+/* A list of processes or a command can come to an end; a name, a control group, the whole system can't. */
+static bool can_end(const struct live_source *s)
+{
+	return s->opts.target->kind == TARGET_PIDS || s->opts.target->kind == TARGET_COMMAND;
+}
+
+static int live_next(struct source *base, const int *wake, size_t n_wake, struct snapshot **ret)
+{
+	struct live_source *s = (struct live_source *)base;
+	struct pollfd fds[1 + WAKE_MAX] = { { .fd = ring_buffer__epoll_fd(s->ring), .events = POLLIN } };
+
+	if (s->reported_gone && can_end(s))
+		return SOURCE_END;
+	for (size_t i = 0; i < n_wake && i < WAKE_MAX; i++)
+		fds[1 + i] = (struct pollfd){ .fd = wake[i], .events = POLLIN };
+	for (;;) {
+		uint64_t now = mono_ns();
+		if (now >= s->next_ns)
+			return take_snapshot(s, now, ret);
+		int wait_ms = (int)((s->next_ns - now + 999999) / 1000000);
+		int n = poll(fds, 1 + n_wake, wait_ms);
+		if (n < 0)
+			return errno == EINTR ? SOURCE_WOKEN : -errno;
+		if (n > 0 && fds[0].revents)
+			drain(s);
+		/* The last target is gone: its last figures are shown now, not at the interval's end. */
+		if (can_end(s) && s->assembly.n && follow_running(&s->follow) == 0)
+			s->next_ns = 0;
+		for (size_t i = 0; n > 0 && i < n_wake; i++)
+			if (fds[1 + i].revents)
+				return SOURCE_WOKEN;
+	}
+}
+
+static void live_hurry(struct source *base)
+{
+	((struct live_source *)base)->next_ns = 0;
+}
+
+static uint32_t target_flags(const struct live_opts *o)
+{
+	bool heap = o->heap;
+
+	return PROC_FOLLOW | (heap ? PROC_HEAP : 0) | (o->map ? PROC_MAP : 0);
+}
+
+static int load(struct live_source *s, char **ret_why)
+{
+	const struct target *t = s->opts.target;
+	struct loader_opts lo = { 0 };
+	const char *live_max = getenv("TIDEMARK_LIVE_MAX");
+	int err = features_detect(&lo.features);
+
+	if (err) {
+		*ret_why = xstrdup("BPF is not allowed to this user: run as root (CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE)");
+		return -EPERM;
+	}
+	lo.cfg.own_tgid = (uint32_t)getpid();
+	lo.cfg.follow_all_flags = t->kind == TARGET_ALL ? target_flags(&s->opts) : 0;
+	lo.cfg.watch_exec = t->kind == TARGET_NAME || t->kind == TARGET_CGROUP;
+	if (t->kind == TARGET_CGROUP && t->cgroup.v2) {
+		lo.cfg.cgroup_id = t->cgroup.id;
+		lo.cfg.cgroup_level = t->cgroup.level;
+		lo.cfg.adopt_flags = target_flags(&s->opts) | PROC_NAMED;
+	}
+	lo.live_max = live_max ? (uint32_t)strtoul(live_max, NULL, 10) : 0;
+	return loader_open(&lo, &s->loader, ret_why);
+}
+
+/* The libc that we use ourselves is most likely the one of what starts later: probes are in place before its first call. */
+static void attach_ahead(struct live_source *s)
+{
+	_cleanup_(mappings_done) struct mappings maps = { 0 };
+	struct file_info info;
+
+	if (!s->opts.heap || !attacher_is_wide(s->attacher) || mappings_read((uint32_t)getpid(), &maps))
+		return;
+	for (size_t i = 0; i < maps.n; i++) {
+		const struct mapping *m = &maps.items[i];
+		if (!m->exec || !strstr(m->path, "/libc.so"))
+			continue;
+		_cleanup_(closep) int fd = mapping_open((uint32_t)getpid(), m, NULL);
+		if (fd >= 0)
+			(void)attacher_take_file(s->attacher, fd, 0, true, &info); /* tried again for each process */
+	}
+}
+
+static void on_code(void *ctx)
+{
+	struct live_source *s = ctx;
+
+	(void)ring_buffer__consume(s->ring);
+	for (struct watched *w = s->follow.all; w; w = w->hh.next)
+		(void)follow_scan_one(&s->follow, w);
+}
+
+static int start_command(struct live_source *s, char **ret_why)
+{
+	char *const *argv = s->opts.target->argv;
+	int err = launch_hold(argv, s->opts.quiet_stdout, &s->launch);
+
+	if (!err)
+		err = follow_enter(&s->follow, (uint32_t)s->launch.pid, false);
+	if (!err)
+		err = launch_go(&s->launch, on_code, s);
+	if (err && err != -ESRCH)
+		*ret_why = xasprintf("\"%s\" can't be started: %s", argv[0], strerror(-err));
+	return err == -ESRCH ? 0 : err; /* it ended at once: what it did is reported */
+}
+
+static int check_pids(const struct target *t, char **ret_why)
+{
+	for (size_t i = 0; i < t->n_pids; i++) {
+		struct proc_stat st;
+		if (proc_read_stat(t->pids[i], &st) == 0 && st.state != 'Z' && st.state != 'X')
+			continue;
+		*ret_why = xasprintf("no process has the number %u: look it up again (pgrep, ps)", t->pids[i]);
+		return -ESRCH;
+	}
+	return 0;
+}
+
+/* A process that was named but has nothing to probe: its figures would be silent zeros. */
+static int check_functions(struct live_source *s, char **ret_why)
+{
+	for (struct watched *w = s->follow.all; w && s->opts.heap; w = w->hh.next) {
+		if (w->functions || s->opts.target->kind != TARGET_PIDS || w->state != PROC_RUNNING)
+			continue;
+		follow_names(w);
+		*ret_why = w->foreign ?
+			xasprintf("\"%s\" (pid %u) is a 32-bit process: only x86-64 is supported; --mode pages shows its memory",
+				  w->comm, w->pid) :
+			xasprintf("\"%s\" (pid %u) has no allocation function with a symbol in any file that it maps: "
+				  "--mode pages shows its memory", w->comm, w->pid);
+		return -ENOEXEC;
+	}
+	return 0;
+}
+
+static int attach(struct live_source *s, char **ret_why)
+{
+	int err = loader_attach_tracepoints(s->loader, s->opts.map);
+
+	if (err) {
+		*ret_why = xasprintf("tracepoints can't be attached: %s", strerror(-err));
+		return err;
+	}
+	attach_ahead(s);
+	if (s->opts.target->kind == TARGET_COMMAND)
+		return start_command(s, ret_why);
+	err = follow_seed(&s->follow);
+	if (err >= 0)
+		err = follow_scan(&s->follow);
+	if (err < 0) {
+		*ret_why = xasprintf("probes can't be attached: %s", strerror(-err));
+		return err;
+	}
+	if (s->opts.target->kind == TARGET_PIDS && !follow_running(&s->follow)) {
+		*ret_why = xstrdup("the process ended while it was being attached");
+		return -ESRCH;
+	}
+	return check_functions(s, ret_why);
+}
+
+static void wire(struct live_source *s)
+{
+	s->attacher = attacher_new(s->loader);
+	s->places = places_new();
+	s->ranges = ranges_new();
+	s->ages = ages_new();
+	s->follow = (struct follow){ .loader = s->loader, .attacher = s->attacher, .places = s->places,
+				     .target = s->opts.target, .flags = target_flags(&s->opts) };
+	s->assembly = (struct assembly){ .loader = s->loader, .follow = &s->follow, .ranges = s->ranges,
+					 .places = s->places, .ages = s->ages, .map = s->opts.map };
+}
+
+int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
+{
+	int err = o->target->kind == TARGET_PIDS ? check_pids(o->target, ret_why) : 0;
+
+	if (err)
+		return err;
+	_cleanup_(live_closep) struct live_source *s = xcalloc(1, sizeof(*s));
+	s->base = (struct source){ .next = live_next, .hurry = live_hurry, .close = live_close };
+	s->opts = *o;
+	s->interval_ns = (uint64_t)(o->interval_s * 1e9);
+	err = load(s, ret_why);
+	if (err)
+		return err;
+	wire(s);
+	s->ring = ring_buffer__new(loader_map_fd(s->loader, KMAP_EVENTS), on_ring, s, NULL);
+	if (!s->ring) {
+		*ret_why = xasprintf("the event ring can't be mapped: %s", strerror(errno));
+		return -errno;
+	}
+	err = attach(s, ret_why);
+	if (err)
+		return err;
+	s->next_ns = s->assembly.attached_ns = mono_ns();
+	*ret = &s->base;
+	s = NULL;
+	return 0;
+}
+
+int live_zoom(struct source *base, const struct proc_key *id)
+{
+	struct live_source *s = (struct live_source *)base;
+
+	return follow_zoom(&s->follow, id->pid);
+}
+
+uint64_t live_kernel_bytes(const struct source *base)
+{
+	const struct live_source *s = (const struct live_source *)base;
+	uint64_t bytes = 0;
+
+	for (int i = 0; i < KMAP_NR; i++)
+		bytes += loader_map_info(s->loader, (enum kernel_map)i).bytes;
+	return bytes;
+}

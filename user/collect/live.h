@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/* The live system as a source of snapshots. */
+#ifndef TIDEMARK_COLLECT_LIVE_H
+#define TIDEMARK_COLLECT_LIVE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "collect/snapshot.h"
+#include "collect/source.h"
+#include "target/select.h"
+
+struct live_opts {
+	const struct target *target; /* borrowed, must outlive the source */
+	double interval_s;
+	bool heap, map;		     /* layers besides page */
+	bool quiet_stdout;	     /* a command's standard output goes to standard error */
+};
+
+/*
+ * Loads, attaches, and starts the command if there is one. The first snapshot follows at once. Errors, with one clause in *ret_why (caller frees):
+ * -EPERM not allowed; -ENOTSUP this kernel can't; -ESRCH no such process; -ENOENT no such program; -ENOEXEC nothing that could be probed; others.
+ * Nothing stays attached after an error.
+ */
+int live_open(const struct live_opts *o, struct source **ret, char **ret_why);
+
+/* The user opened this process: heap probes for it from now on. */
+int live_zoom(struct source *s, const struct proc_key *id);
+
+/* Upper bound of the memory of all kernel maps, bytes. */
+uint64_t live_kernel_bytes(const struct source *s);
+
+#endif

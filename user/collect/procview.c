@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "collect/procview.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "target/cgroup.h"
+#include "target/proc.h"
+#include "util/arena.h"
+
+#define LIMIT_NS 5000000000ull /* limits change seldom: read this often */
+
+static void read_memory(struct watched *w, struct snap_proc *p)
+{
+	static const struct proc_rss unknown = { UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64 };
+
+	/* An exited process is reported with what was read last. */
+	if (w->state == PROC_RUNNING && proc_read_rss(w->pid, &w->rss.rss) == 0)
+		w->rss.known = true;
+	const struct proc_rss *rss = w->rss.known ? &w->rss.rss : &unknown;
+	p->rss_bytes = rss->rss_bytes;
+	p->anon_bytes = rss->anon_bytes;
+	p->file_bytes = rss->file_bytes;
+	p->shmem_bytes = rss->shmem_bytes;
+	p->swap_bytes = rss->swap_bytes;
+}
+
+static void read_limit(struct watched *w, struct snap_proc *p, uint64_t now_ns)
+{
+	if (w->state == PROC_RUNNING && (!w->limit.read_ns || now_ns - w->limit.read_ns > LIMIT_NS)) {
+		w->limit.read_ns = now_ns;
+		if (cgroup_memory_limit(w->pid, &w->limit.bytes, &w->limit.used_bytes))
+			w->limit.bytes = w->limit.used_bytes = UNKNOWN_U64;
+	}
+	p->limit_bytes = w->limit.bytes;
+	p->limit_used_bytes = w->limit.used_bytes;
+}
+
+static void read_layers(struct watched *w, struct ranges *r, struct snap_proc *p, bool map)
+{
+	struct range_proc rp;
+
+	p->layer_on[LAYER_PAGE] = true;
+	p->layer_on[LAYER_MAP] = map && w->flags & PROC_MAP;
+	p->layer_on[LAYER_HEAP] = w->flags & PROC_HEAP;
+	for (int i = 0; i < LAYER_NR; i++)
+		p->peak_live_bytes[i] = w->kernel.peak_live_bytes[i] > 0 ? (uint64_t)w->kernel.peak_live_bytes[i] : 0;
+	if (ranges_proc(r, &w->id, &rp) == 0)
+		p->peak_live_bytes[LAYER_MAP] = rp.peak_live_bytes;
+}
+
+const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct arena *arena, uint64_t now_ns,
+				      bool map, size_t *ret_n)
+{
+	struct snap_proc *list = arena_alloc(arena, HASH_COUNT(f->all), sizeof(*list));
+	size_t n = 0;
+
+	for (struct watched *w = f->all; w; w = w->hh.next) {
+		struct snap_proc *p = &list[n++];
+		p->id = w->id;
+		p->ppid = w->ppid;
+		p->comm = arena_strdup(arena, w->comm);
+		p->cmdline = arena_strdup(arena, w->cmdline ? w->cmdline : "");
+		p->cgroup = arena_strdup(arena, w->cgroup ? w->cgroup : "");
+		p->state = w->state;
+		p->mode = w->flags & PROC_HEAP ? MODE_EXACT : MODE_PAGES;
+		p->attached_share = 1;
+		p->overhead_pct = NAN; /* a hit's cost on this machine is not measured */
+		p->hits = w->kernel.hits;
+		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
+		p->losses[LOSS_RETURN_UNSAFE] += w->unsafe != NULL;
+		read_memory(w, p);
+		read_limit(w, p, now_ns);
+		read_layers(w, r, p, map);
+	}
+	*ret_n = n;
+	return list;
+}
