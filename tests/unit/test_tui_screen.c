@@ -107,18 +107,18 @@ static void a_resolved_alert_goes(void **state)
 	struct standing_alerts s = { 0 };
 
 	(void)state;
-	standing_alerts_add(&s, r);
-	standing_alerts_add(&s, r);
+	standing_alerts_add(&s, r->alerts, r->n_alerts);
+	standing_alerts_add(&s, r->alerts, r->n_alerts);
 	assert_int_equal(s.n, 1);
 	resolved.state = ALERT_RESOLVED;
 	r->alerts = &resolved;
-	standing_alerts_add(&s, r);
+	standing_alerts_add(&s, r->alerts, r->n_alerts);
 	assert_int_equal(s.n, 0);
 	/* More processes than there is room for: the oldest goes. */
 	for (unsigned i = 0; i < ALERTS_MAX + 5; i++) {
 		resolved.state = ALERT_FIRING;
 		resolved.id.pid = i;
-		standing_alerts_add(&s, r);
+		standing_alerts_add(&s, r->alerts, r->n_alerts);
 	}
 	assert_int_equal(s.n, ALERTS_MAX);
 	assert_int_equal(s.all[0].proc.pid, 5);

@@ -191,6 +191,11 @@ void tui_message(struct tui *t, const char *text)
 	tui_say(&t->state, text);
 }
 
+void tui_take_alerts(struct tui *t, const struct alert *alerts, size_t n)
+{
+	standing_alerts_add(&t->state.alerts, alerts, n);
+}
+
 bool tui_paused(const struct tui *t)
 {
 	return t->state.paused;

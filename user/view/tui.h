@@ -8,11 +8,13 @@
 #define TIDEMARK_VIEW_TUI_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "collect/snapshot.h"
 #include "model/query.h"
 
+struct alert;
 struct report;
 struct tui;
 
@@ -42,6 +44,8 @@ enum tui_ask tui_keys(struct tui *t, struct query *q, struct proc_key *ret_proc)
 void tui_message(struct tui *t, const char *text);
 /* The session keeps drawing the report that it had when this became true. */
 bool tui_paused(const struct tui *t);
+/* Alerts of an interval that is not drawn (paused): they are told once and would be lost. */
+void tui_take_alerts(struct tui *t, const struct alert *alerts, size_t n);
 
 /* Puts the terminal back as it was; nothing if no screen is open. Async-signal-safe: for handlers of fatal signals. */
 void tui_restore_on_crash(void);

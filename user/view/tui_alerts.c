@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "view/report.h"
+#include "model/leak.h"
 
 /* One alert stands per process and kind: a leak whose named stack changes is still the same leak. */
 static size_t position(const struct standing_alerts *s, const struct alert *a)
@@ -38,8 +38,8 @@ static void add(struct standing_alerts *s, const struct alert *a)
 	snprintf(new->message, sizeof(new->message), "%s", a->message ? a->message : "");
 }
 
-void standing_alerts_add(struct standing_alerts *s, const struct report *r)
+void standing_alerts_add(struct standing_alerts *s, const struct alert *alerts, size_t n)
 {
-	for (size_t i = 0; i < r->n_alerts; i++)
-		add(s, &r->alerts[i]);
+	for (size_t i = 0; i < n; i++)
+		add(s, &alerts[i]);
 }

@@ -10,7 +10,7 @@
 
 #include "collect/snapshot.h"
 
-struct report;
+struct alert;
 
 #define ALERTS_MAX 32
 
@@ -25,6 +25,6 @@ struct standing_alerts {
 };
 
 /* Idempotent: the same report may be drawn more than once. */
-void standing_alerts_add(struct standing_alerts *s, const struct report *r);
+void standing_alerts_add(struct standing_alerts *s, const struct alert *alerts, size_t n);
 
 #endif

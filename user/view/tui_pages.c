@@ -249,7 +249,7 @@ void tui_take(struct tui_state *st, const struct report *r)
 {
 	age_message(st, r->n);
 	trends_add(st->trends, r);
-	standing_alerts_add(&st->alerts, r);
+	standing_alerts_add(&st->alerts, r->alerts, r->n_alerts);
 }
 
 void tui_update(struct tui_state *st, const struct report *r, int width, int height)
