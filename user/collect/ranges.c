@@ -1,17 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Owns the picture of what every process has mapped: per process an array of ranges, sorted by address and disjoint, and per
- * (process, stack) the sums of them. Refuses to look at the system: what the events do not say is not known here.
+ * Owns the picture of what every process has mapped: per process an array of ranges, sorted by address and
+ * disjoint, and per (process, stack) the sums of them. Refuses to look at the system: what the events do not say
+ * is not known here.
  *
  *	ranges    [start, end) -> booking     sorted; several ranges may hold parts of one booking
  *	booking   what one mapping call got   birth, file or not, bytes still mapped
  *	account   one stack of one process    the sums
  *
- * A booking that a partial munmap has split is still one allocation: it is counted as freed when its last byte goes. Ranges are
- * joined only when they touch and are parts of one booking (after an undo), so no count depends on how often a mapping was cut.
+ * A booking that a partial munmap has split is still one allocation: it is counted as freed when its last byte
+ * goes. Ranges are joined only when they touch and are parts of one booking (after an undo), so no count depends
+ * on how often a mapping was cut.
  *
- * munmap and mremap are announced before the kernel acts. The range is taken out at the announcement, because any mapping of
- * another thread at that place comes after it; what was taken is kept as `pending` until the thread's next event, for EVENT_UNDO.
+ * munmap and mremap are announced before the kernel acts. The range is taken out at the announcement, because any
+ * mapping of another thread at that place comes after it; what was taken is kept as `pending` until the thread's
+ * next event, for EVENT_UNDO.
  */
 #include "collect/ranges.h"
 
@@ -26,8 +29,9 @@
 #define PAGE_BYTES 4096ull
 
 /*
- * Bounds. A process has at most vm.max_map_count (65,530 by default) kernel areas, but the kernel merges what we keep apart:
- * four calls per area are followed. The pending pieces of all threads together get no more than one process's ranges.
+ * Bounds. A process has at most vm.max_map_count (65,530 by default) kernel areas, but the kernel merges what we
+ * keep apart: four calls per area are followed. The pending pieces of all threads together get no more than one
+ * process's ranges.
  */
 enum { RANGES_MAX = 4 * 65536, PENDING_MAX = 4096, PENDING_PIECES_MAX = RANGES_MAX };
 
@@ -286,7 +290,10 @@ static struct pending *pending_new(struct ranges *r, struct mapped *p, uint32_t 
 	return u;
 }
 
-/* Beyond the bounds the oldest announcements count as done: nearly all are, and their threads were silent for longest. */
+/*
+ * Beyond the bounds the oldest announcements count as done: nearly all are, and their threads were silent for
+ * longest.
+ */
 static void pending_trim(struct ranges *r, const struct pending *keep)
 {
 	while (r->pending != keep && (HASH_COUNT(r->pending) > PENDING_MAX || r->n_pending_pieces > PENDING_PIECES_MAX))
@@ -427,7 +434,10 @@ static void on_munmap(struct ranges *r, struct mapped *p, const struct event *e)
 	announce(r, p, e, e->map.addr, e->map.bytes);
 }
 
-/* old_bytes 0 makes a second view of a shared mapping, MREMAP_DONTUNMAP leaves an empty mapping behind: the old range stays. */
+/*
+ * old_bytes 0 makes a second view of a shared mapping, MREMAP_DONTUNMAP leaves an empty mapping behind: the old
+ * range stays.
+ */
 static void on_mremap(struct ranges *r, struct mapped *p, const struct event *e)
 {
 	bool stays = e->map.mmap_flags & MREMAP_DONTUNMAP;
@@ -436,8 +446,8 @@ static void on_mremap(struct ranges *r, struct mapped *p, const struct event *e)
 }
 
 /*
- * The new place is an allocation of its full size, as with realloc. What it maps is what the old place mapped; of a mapping from
- * before the attach that is not known and it counts as anonymous.
+ * The new place is an allocation of its full size, as with realloc. What it maps is what the old place mapped; of
+ * a mapping from before the attach that is not known and it counts as anonymous.
  */
 static void on_mremap_done(struct ranges *r, struct mapped *p, const struct event *e)
 {

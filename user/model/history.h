@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * What the model remembers of the snapshots before: private to model.c and history.c. Entries live from the first snapshot that
- * has them to the first that has them no more, so memory follows what is observed.
+ * What the model remembers of the snapshots before: private to model.c and history.c. Entries live from the first
+ * snapshot that has them to the first that has them no more, so memory follows what is observed.
  */
 #ifndef TIDEMARK_MODEL_HISTORY_H
 #define TIDEMARK_MODEL_HISTORY_H

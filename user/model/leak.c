@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Owns the state of the consecutive-check rule: per process the figure of the check before, the run of growth it is in, and whether its
- * alert stands. Refuses to tell a leak from a cache: the rule says that something grows and does not stop, and what grows.
+ * Owns the state of the consecutive-check rule: per process the figure of the check before, the run of growth it
+ * is in, and whether its alert stands. Refuses to tell a leak from a cache: the rule says that something grows and
+ * does not stop, and what grows.
  */
 #include "model/leak.h"
 
@@ -113,7 +114,10 @@ static uint64_t old_of(const struct model_stack *s)
 	return s->snap->old_live_bytes == UNKNOWN_U64 ? 0 : s->snap->old_live_bytes;
 }
 
-/* A stack with less than this share of the fastest stack's growth is not what grows, however much old memory it holds. */
+/*
+ * A stack with less than this share of the fastest stack's growth is not what grows, however much old memory it
+ * holds.
+ */
 #define SUSPECT_SHARE 0.1
 
 /* NULL: nothing of this layer grows. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Builds a model from a snapshot and the history. Owns the arithmetic over processes, layers and stacks; refuses to know names or to
- * choose what is shown. Every stack costs one look-up and one short regression, nothing is compared with everything.
+ * Builds a model from a snapshot and the history. Owns the arithmetic over processes, layers and stacks; refuses
+ * to know names or to choose what is shown. Every stack costs one look-up and one short regression, nothing is
+ * compared with everything.
  */
 #include "model/model.h"
 
@@ -153,8 +154,8 @@ struct row {
 };
 
 /*
- * Against the baseline. A process that came after it counts from nothing on the heap (its blocks are all newer) and from its
- * first sight in resident bytes: it may have run long before it was observed.
+ * Against the baseline. A process that came after it counts from nothing on the heap (its blocks are all newer)
+ * and from its first sight in resident bytes: it may have run long before it was observed.
  */
 static void set_delta(struct model_proc *p, const struct row *row, bool is_first)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The model: snapshots aggregated by process, layer and stack; growth and rates against the snapshots before. Ids, no names.
- * Immutable once built, one arena. struct history is the memory between two models.
+ * The model: snapshots aggregated by process, layer and stack; growth and rates against the snapshots before. Ids,
+ * no names. Immutable once built, one arena. struct history is the memory between two models.
  */
 #ifndef TIDEMARK_MODEL_MODEL_H
 #define TIDEMARK_MODEL_MODEL_H

@@ -8,8 +8,9 @@
 #include "util/mem.h"
 
 /*
- * POINTS_DENSE points come as fast as they are given, so that a slope is known early; later ones keep a distance. With the
- * default window of 60 s that is one point in 2.1 s, of which rates of change over a minute lose nothing that matters.
+ * POINTS_DENSE points come as fast as they are given, so that a slope is known early; later ones keep a distance.
+ * With the default window of 60 s that is one point in 2.1 s, of which rates of change over a minute lose nothing
+ * that matters.
  */
 enum { POINTS_FIRST = 4, POINTS_MAX = 32, POINTS_DENSE = 8, POINTS_NEEDED = 3 };
 #define SPAN_NEEDED_S 2.0
