@@ -73,8 +73,7 @@ static int try_file(const struct debugfile_query *q, char *owned, const uint32_t
 		is_it = crc && has_crc(fd, *crc);
 	if (!is_it)
 		return -ENOENT;
-	int taken = fd;
-	fd = -1;
+	int taken = steal_fd(&fd);
 	*ret_path = path;
 	path = NULL;
 	return taken;

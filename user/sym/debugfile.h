@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Finds the separate debug file of a module: by build id under /usr/lib/debug, by .gnu_debuglink. On the host first, then as the target sees its files.
- * A file is taken only if its build id agrees (no build id: the CRC of .gnu_debuglink). Refuses to fetch anything from elsewhere.
+ * Finds the separate debug file of a module: by build id under /usr/lib/debug, by .gnu_debuglink. On the host first,
+ * then as the target sees its files. A file is taken only if its build id agrees (no build id: the CRC of
+ * .gnu_debuglink). Refuses to fetch anything from elsewhere.
  */
 #ifndef TIDEMARK_SYM_DEBUGFILE_H
 #define TIDEMARK_SYM_DEBUGFILE_H

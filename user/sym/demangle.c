@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * C++ (Itanium) and Rust (legacy and v0) names by libiberty. A short hostile name can stand for gigabytes of text (substitutions that double), so
- * only libiberty's callback form is used, and left by longjmp once the text is too long: that form keeps everything on the stack, nothing leaks.
- * Includes no util/mem.h: libiberty.h declares an xrealloc of its own.
+ * C++ (Itanium) and Rust (legacy and v0) names by libiberty. A short hostile name can stand for gigabytes of text
+ * (substitutions that double), so only libiberty's callback form is used, and left by longjmp once the text is too
+ * long: that form keeps everything on the stack, nothing leaks. Includes no util/mem.h: libiberty.h declares an
+ * xrealloc of its own.
  */
 #include <libiberty/demangle.h>
 #include <setjmp.h>
@@ -13,7 +14,10 @@
 
 #define MANGLED_MAX 4096
 #define DEMANGLED_MAX 16384
-/* Up to this length libiberty's own recursion limit (2048 components, 2 per byte) lets a name pass; longer ones are bounded by MANGLED_MAX. */
+/*
+ * Up to this length libiberty's own recursion limit (2048 components, 2 per byte) lets a name pass; longer ones are
+ * bounded by MANGLED_MAX.
+ */
 #define MANGLED_SAFE 1024
 
 struct out {
@@ -56,7 +60,10 @@ char *sym_demangle(const char *name)
 	struct out *o = malloc(sizeof(*o));
 	if (!o)
 		return NULL;
-	/* Rust first: a legacy Rust name is a valid C++ name too, with its hash as the last part. Rust keeps its own limit always. */
+	/*
+	 * Rust first: a legacy Rust name is a valid C++ name too, with its hash as the last part. Rust keeps its own
+	 * limit always.
+	 */
 	bool done = run(rust_demangle_callback, name, DMGL_PARAMS | DMGL_ANSI, o) ||
 		    run(cplus_demangle_v3_callback, name, options, o);
 	char *text = done ? strndup(o->text, o->used) : NULL;

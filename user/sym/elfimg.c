@@ -9,7 +9,10 @@
 
 #include "util/mem.h"
 
-/* Real files: 30 to 80 sections; -ffunction-sections objects are never mapped. The gABI's own limit without escapes is 0xff00. */
+/*
+ * Real files: 30 to 80 sections; -ffunction-sections objects are never mapped. The gABI's own limit without escapes
+ * is 0xff00.
+ */
 #define SECTIONS_MAX 0xff00u
 #define NAMES_MAX (4u << 20)
 #define NOTES_MAX (64u << 10)
@@ -86,6 +89,7 @@ static int read_sections(struct elfimg *e, const Elf64_Ehdr *eh)
 	if (elfimg_read(e, eh->e_shoff, e->sections, n * sizeof(first)) != n * sizeof(first))
 		return -EBADMSG;
 	e->n_sections = n;
+	e->sections_off = eh->e_shoff;
 	return elfimg_load(e, &e->sections[names], NAMES_MAX, &e->names, &e->names_len);
 }
 
@@ -130,7 +134,7 @@ void elfimg_done(struct elfimg *e)
 	*e = (struct elfimg){ .fd = -1 };
 }
 
-static const char *section_name(const struct elfimg *e, const Elf64_Shdr *sh)
+const char *elfimg_section_name(const struct elfimg *e, const Elf64_Shdr *sh)
 {
 	return sh->sh_name < e->names_len ? e->names + sh->sh_name : "";
 }
@@ -139,7 +143,7 @@ const Elf64_Shdr *elfimg_section(const struct elfimg *e, const char *name)
 {
 	for (size_t i = 1; i < e->n_sections; i++) {
 		const Elf64_Shdr *sh = &e->sections[i];
-		if (sh->sh_type != SHT_NOBITS && sh->sh_size && !strcmp(section_name(e, sh), name))
+		if (sh->sh_type != SHT_NOBITS && sh->sh_size && !strcmp(elfimg_section_name(e, sh), name))
 			return sh;
 	}
 	return NULL;
@@ -189,19 +193,11 @@ int elfimg_build_id(const struct elfimg *e, char ret[BUILD_ID_HEX_CAP])
 	return -ENOENT;
 }
 
-uint64_t elfimg_packed_debug_bytes(const struct elfimg *e)
+uint64_t elfimg_unpacked_bytes(const struct elfimg *e, const Elf64_Shdr *sh)
 {
-	uint64_t sum = 0;
+	Elf64_Chdr ch;
 
-	for (size_t i = 1; i < e->n_sections; i++) {
-		const Elf64_Shdr *sh = &e->sections[i];
-		Elf64_Chdr ch;
-		if (!(sh->sh_flags & SHF_COMPRESSED) || sh->sh_type == SHT_NOBITS)
-			continue;
-		if (elfimg_read(e, sh->sh_offset, &ch, sizeof(ch)) != sizeof(ch))
-			continue;
-		if (__builtin_add_overflow(sum, ch.ch_size, &sum))
-			return UINT64_MAX;
-	}
-	return sum;
+	if (!(sh->sh_flags & SHF_COMPRESSED) || sh->sh_type == SHT_NOBITS)
+		return 0;
+	return elfimg_read(e, sh->sh_offset, &ch, sizeof(ch)) == sizeof(ch) ? ch.ch_size : 0;
 }

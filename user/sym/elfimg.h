@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Headers and sections of one 64-bit little-endian ELF file, read by position from a descriptor or from memory. Input is hostile: every offset
- * and count is bounded by the file's size. Nothing is mapped: a file that shrinks meanwhile gives short reads, never SIGBUS.
+ * Headers and sections of one 64-bit little-endian ELF file, read by position from a descriptor or from memory.
+ * Input is hostile: every offset and count is bounded by the file's size. Nothing is mapped: a file that shrinks
+ * meanwhile gives short reads, never SIGBUS.
  */
 #ifndef TIDEMARK_SYM_ELFIMG_H
 #define TIDEMARK_SYM_ELFIMG_H
@@ -17,6 +18,7 @@ struct elfimg {
 	int fd;		    /* borrowed; -1: in memory */
 	const uint8_t *mem; /* borrowed */
 	uint64_t size;
+	uint64_t sections_off; /* in the file */
 	Elf64_Shdr *sections;
 	size_t n_sections;
 	char *names; /* section names, ended with 0 */
@@ -32,17 +34,28 @@ void elfimg_done(struct elfimg *e);
 size_t elfimg_read(const struct elfimg *e, uint64_t off, void *buf, size_t n);
 /* First section with this name that has bytes in the file, or NULL. */
 const Elf64_Shdr *elfimg_section(const struct elfimg *e, const char *name);
+/* "" where it is broken. */
+const char *elfimg_section_name(const struct elfimg *e, const Elf64_Shdr *sh);
 /* Copies a section, zero-terminated. 0, -EFBIG (over max), -EBADMSG (cut). Caller frees. */
 int elfimg_load(const struct elfimg *e, const Elf64_Shdr *sh, size_t max, char **ret, size_t *ret_len);
 /* 0 or -ENOENT. */
 int elfimg_build_id(const struct elfimg *e, char ret[BUILD_ID_HEX_CAP]);
-/* Bytes that the compressed .debug_* sections take once unpacked. */
-uint64_t elfimg_packed_debug_bytes(const struct elfimg *e);
+/* Bytes that a compressed section takes once unpacked; 0: is not compressed. */
+uint64_t elfimg_unpacked_bytes(const struct elfimg *e, const Elf64_Shdr *sh);
 
 /* Unpacks .gnu_debugdata (an ELF file, xz). 0, -ENOENT, -EBADMSG, -EFBIG. Caller frees. */
 int minidebug_load(const struct elfimg *e, uint8_t **ret, size_t *ret_len);
 
 /* Opens a regular file for reading; never waits (a FIFO) and never takes a terminal. Descriptor or negative errno. */
 int open_regular(const char *path);
+
+/* Takes a descriptor out of a variable that would close it. */
+static inline int steal_fd(int *fd)
+{
+	int taken = *fd;
+
+	*fd = -1;
+	return taken;
+}
 
 #endif

@@ -62,7 +62,10 @@ size_t elfsym_bytes(const struct elfsym *t)
 	return sizeof(*t) + t->cap * sizeof(struct entry) + t->copied_bytes;
 }
 
-/* Offsets are kept in 32 bits, counted from where the module is linked (position-dependent files: 0x400000 and others). */
+/*
+ * Offsets are kept in 32 bits, counted from where the module is linked (position-dependent files: 0x400000 and
+ * others).
+ */
 static uint64_t linked_base(const struct elfimg *e)
 {
 	uint64_t base = UINT64_MAX;
@@ -217,7 +220,10 @@ static size_t upper(const struct elfsym *t, uint32_t off)
 	return lo;
 }
 
-/* The nearest sized function that covers the offset; else the nearest guess. Labels inside of a function don't hide it. */
+/*
+ * The nearest sized function that covers the offset; else the nearest guess. Labels inside of a function don't hide
+ * it.
+ */
 static const struct entry *covering(const struct elfsym *t, uint32_t off)
 {
 	const struct entry *guess = NULL;
@@ -285,7 +291,10 @@ static void candidate_fill(struct candidate *c, const struct elfsym *t, const st
 	c->len = strlen(c->name);
 }
 
-/* The name that people know: exported, without underscores ("malloc", not "__libc_malloc"). Total order, so the choice is stable. */
+/*
+ * The name that people know: exported, without underscores ("malloc", not "__libc_malloc"). Total order, so the
+ * choice is stable.
+ */
 static bool is_better(const struct candidate *a, const struct candidate *b)
 {
 	if (!a->len || !b->len)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Function symbols of one module, sorted by address: 16 bytes a symbol. Names stay in the file and are read when asked for; only where no
- * descriptor can be kept the string table is copied. Refuses to demangle and to know where files come from.
+ * Function symbols of one module, sorted by address: 16 bytes a symbol. Names stay in the file and are read when
+ * asked for; only where no descriptor can be kept the string table is copied. Refuses to demangle and to know where
+ * files come from.
  */
 #ifndef TIDEMARK_SYM_ELFSYM_H
 #define TIDEMARK_SYM_ELFSYM_H
@@ -19,8 +20,9 @@ struct elfsym *elfsym_new(void);
 void elfsym_free(struct elfsym *t);
 
 /*
- * Adds the functions of a symbol section (".symtab", ".dynsym"). `keep_fd` (optional, -1; owned by the table from here on, also after an error)
- * is a descriptor of the same file, for the names. Returns the number added, or -ENOENT, -EBADMSG, -EFBIG, -ENOSPC (too many sections).
+ * Adds the functions of a symbol section (".symtab", ".dynsym"). `keep_fd` (optional, -1; owned by the table from
+ * here on, also after an error) is a descriptor of the same file, for the names. Returns the number added, or
+ * -ENOENT, -EBADMSG, -EFBIG, -ENOSPC (too many sections).
  */
 int elfsym_add(struct elfsym *t, const struct elfimg *e, const char *section, int keep_fd);
 /* Sorts. Nothing can be added after it, nothing found before it. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Layout of one answer: the line table gives file and line of the address itself; every DW_TAG_inlined_subroutine around it says where it was
- * called from, so frame i has its name from inlined call i and its place from the call inside of it:
+ * Layout of one answer: the line table gives file and line of the address itself; every DW_TAG_inlined_subroutine
+ * around it says where it was called from, so frame i has its name from inlined call i and its place from the call
+ * inside of it:
  *
  *	frames[0]  name of inlined call n    place: line table
  *	frames[1]  name of inlined call n-1  place: call_file/call_line of inlined call n
@@ -20,6 +21,7 @@
 #include <sys/stat.h>
 
 #include "sym/debugfile.h"
+#include "sym/elfimg.h"
 #include "sym/lines_index.h"
 #include "util/clock.h"
 #include "util/mem.h"
@@ -28,6 +30,8 @@
 #define LINE_PROGRAM_MAX (16u << 20) /* of one unit; a byte can make a row of 48 bytes */
 #define ROW_BYTES 56		     /* libdw 0.188: sizeof(Dwarf_Line_s) and its pointer */
 #define UNIT_BYTES 16384	     /* files, abbreviations; roughly */
+#define UNIT_SEEN_BYTES \
+	1800 /* libdw 0.188, measured on glibc's debug file: what every unit leaves that was only listed */
 #define STRING_MAX 16384
 #define UNITS_KEPT 16
 #define INDEX_BATCH 64
@@ -86,6 +90,19 @@ static void image_done(struct image *m)
 	*m = (struct image){ 0 };
 }
 
+/*
+ * Clean pages of a private file mapping come back from the page cache when they are needed again; changed ones would
+ * be lost.
+ */
+static void image_drop_pages(const struct image *m)
+{
+	if (!m->mem)
+		return;
+	(void)madvise(m->mem, m->headers, MADV_DONTNEED); /* only saves memory */
+	if (m->headers_end < m->len)
+		(void)madvise(m->mem + m->headers_end, m->len - m->headers_end, MADV_DONTNEED);
+}
+
 static void find_headers(struct image *m)
 {
 	size_t page = (size_t)sysconf(_SC_PAGESIZE), n;
@@ -104,8 +121,47 @@ static void find_headers(struct image *m)
 		m->headers_end = (eh.e_shoff + n + page - 1) & ~(page - 1);
 }
 
+/* What names and lines don't need would only be unpacked onto the heap. Our names begin these sections' names. */
+static bool is_unused(const char *name)
+{
+	static const char *const unused[] = { ".debug_loc", ".debug_aranges", ".debug_macro",
+					      ".debug_pub", ".debug_gnu_pub", ".debug_frame" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(unused); i++)
+		if (!strncmp(name, unused[i], strlen(unused[i])))
+			return true;
+	return false;
+}
+
+uint64_t lines_packed_bytes(const struct elfimg *img)
+{
+	uint64_t sum = 0;
+
+	for (size_t i = 1; i < img->n_sections; i++) {
+		const Elf64_Shdr *sh = &img->sections[i];
+		if (is_unused(elfimg_section_name(img, sh)))
+			continue;
+		if (__builtin_add_overflow(sum, elfimg_unpacked_bytes(img, sh), &sum))
+			return UINT64_MAX;
+	}
+	return sum;
+}
+
+static void hide_unused(const struct image *m, const struct elfimg *img)
+{
+	static const Elf64_Word nobits = SHT_NOBITS;
+
+	for (size_t i = 1; i < img->n_sections; i++) {
+		uint64_t at = img->sections_off + i * sizeof(Elf64_Shdr) + offsetof(Elf64_Shdr, sh_type);
+		/* The file may have shrunk since its headers were read. */
+		if (at + sizeof(nobits) <= m->len && is_unused(elfimg_section_name(img, &img->sections[i])))
+			memcpy(m->mem + at, &nobits, sizeof(nobits));
+	}
+}
+
 static int image_init(struct image *m, int fd)
 {
+	_cleanup_(elfimg_done) struct elfimg img = { .fd = -1 };
 	struct stat st;
 
 	if (fstat(fd, &st) < 0 || st.st_size <= 0)
@@ -116,6 +172,8 @@ static int image_init(struct image *m, int fd)
 	if (new.mem == MAP_FAILED)
 		return -EIO;
 	find_headers(&new);
+	if (elfimg_open(fd, &img) == 0)
+		hide_unused(&new, &img);
 	new.elf = elf_memory(new.mem, new.len);
 	if (new.elf)
 		new.dw = dwarf_begin_elf(new.elf, DWARF_C_READ, NULL);
@@ -123,18 +181,9 @@ static int image_init(struct image *m, int fd)
 		image_done(&new);
 		return -ENOENT;
 	}
+	image_drop_pages(&new); /* what was compressed is unpacked now */
 	*m = new;
 	return 0;
-}
-
-/* Clean pages of a private file mapping come back from the page cache when they are needed again; changed ones would be lost. */
-static void image_drop_pages(const struct image *m)
-{
-	if (!m->mem)
-		return;
-	(void)madvise(m->mem, m->headers, MADV_DONTNEED); /* only saves memory */
-	if (m->headers_end < m->len)
-		(void)madvise(m->mem + m->headers_end, m->len - m->headers_end, MADV_DONTNEED);
 }
 
 static const Elf_Data *section_data(Elf *elf, const char *name)
@@ -177,7 +226,10 @@ uint64_t lines_bytes(const struct lines *l)
 	return l->bytes;
 }
 
-/* dwz moves what several files share into one more file. Without it the DWARF can't be read; libdw itself would open any path that the section names. */
+/*
+ * dwz moves what several files share into one more file. Without it the DWARF can't be read; libdw itself would open
+ * any path that the section names.
+ */
 static int open_alt(struct lines *l)
 {
 	const char *name;
@@ -208,7 +260,7 @@ static int open_images(struct lines *l)
 
 	if (r < 0 || !elfimg_section(&img, ".debug_info"))
 		return -ENOENT;
-	l->bytes = elfimg_packed_debug_bytes(&img);
+	l->bytes = lines_packed_bytes(&img);
 	if (l->bytes > PACKED_MAX)
 		return -EFBIG;
 	r = image_init(&l->main, l->fd);
@@ -339,7 +391,10 @@ static char *copy(const char *s)
 	return s && *s ? xstrndup(s, STRING_MAX) : NULL;
 }
 
-/* Relative names (Rust's library, DWARF 5) count from the unit's directory, unless that was made relative itself (-ffile-prefix-map). */
+/*
+ * Relative names (Rust's library, DWARF 5) count from the unit's directory, unless that was made relative itself
+ * (-ffile-prefix-map).
+ */
 static char *copy_path(const struct unit *u, const char *path)
 {
 	Dwarf_Attribute mem;
@@ -463,6 +518,7 @@ static int complete_index(struct lines *l, uint64_t deadline_ns)
 		if (deadline_ns && mono_ns() >= deadline_ns)
 			return -EAGAIN;
 		(void)lines_index_step(l->index, l->main.dw, INDEX_BATCH); /* asked again above */
+		l->bytes += INDEX_BATCH * UNIT_SEEN_BYTES;
 		image_drop_pages(&l->main);
 	}
 	return 0;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Lines and inlined calls of one file with DWARF, by libdw. The file is mapped only while a handle is open; the index of compilation units outlives
- * the handle, so that handles can be dropped for memory and opened again cheaply. Refuses what names other files by path: .dwo files, and
- * .gnu_debugaltlink other than by build id (a target's file must not make us open what it likes).
+ * Lines and inlined calls of one file with DWARF, by libdw. The file is mapped only while a handle is open; the
+ * index of compilation units outlives the handle, so that handles can be dropped for memory and opened again
+ * cheaply. Refuses what names other files by path: .dwo files, and .gnu_debugaltlink other than by build id (a
+ * target's file must not make us open what it likes).
  */
 #ifndef TIDEMARK_SYM_LINES_H
 #define TIDEMARK_SYM_LINES_H
@@ -13,13 +14,14 @@
 
 #define LINES_FRAMES_MAX 64
 
+struct elfimg;
 struct lines_index;
 struct lines;
 
 struct line_frame {
-	char *name;	  /* not demangled; NULL: unknown; owned by the result */
-	char *file;	  /* NULL: unknown; owned by the result */
-	uint32_t line;	  /* 0: unknown */
+	char *name;    /* not demangled; NULL: unknown; owned by the result */
+	char *file;    /* NULL: unknown; owned by the result */
+	uint32_t line; /* 0: unknown */
 };
 
 struct line_result {
@@ -31,7 +33,13 @@ void line_result_done(struct line_result *r);
 struct lines_index *lines_index_new(void);
 void lines_index_free(struct lines_index *x);
 
-/* `index` is borrowed and must outlive the handle. 0, -ENOENT (no usable DWARF), -EFBIG (would take too much memory), -EIO. */
+/* Heap that a handle on this file takes at first: compressed sections lie there unpacked. */
+uint64_t lines_packed_bytes(const struct elfimg *img);
+
+/*
+ * `index` is borrowed and must outlive the handle. 0, -ENOENT (no usable DWARF), -EFBIG (would take too much
+ * memory), -EIO.
+ */
 int lines_open(int fd, struct lines_index *index, struct lines **ret);
 void lines_free(struct lines *l);
 

@@ -99,7 +99,10 @@ const struct span *spans_find(const struct spans *s, uint64_t addr)
 		else
 			hi = mid;
 	}
-	/* Spans don't overlap in honest files, but for identical code that the linker folded: look a little further back. */
+	/*
+	 * Spans don't overlap in honest files, but for identical code that the linker folded: look a little further
+	 * back.
+	 */
 	for (size_t i = 0; i < 8 && lo-- > 0; i++)
 		if (addr - s->items[lo].start < s->items[lo].bytes)
 			return &s->items[lo];

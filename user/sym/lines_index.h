@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* Which compilation unit holds an address: made from the units' own ranges (clang writes no .debug_aranges). Private to lines.c. */
+/*
+ * Which compilation unit holds an address: made from the units' own ranges (clang writes no .debug_aranges). Private
+ * to lines.c.
+ */
 #ifndef TIDEMARK_SYM_LINES_INDEX_H
 #define TIDEMARK_SYM_LINES_INDEX_H
 

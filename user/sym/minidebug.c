@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* .gnu_debugdata: an ELF file with .symtab only, packed with xz, as Fedora and its relatives ship it. Unpacking is bounded in memory and output. */
+/*
+ * .gnu_debugdata: an ELF file with .symtab only, packed with xz, as Fedora and its relatives ship it. Unpacking is
+ * bounded in memory and output.
+ */
 #include <errno.h>
 #include <lzma.h>
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Names of frames. Takes dictionary entries of snapshots (modules, frames), gives function, file and line: symbol tables
- * (.symtab, .dynsym, .gnu_debugdata), demangled; file:line and inlined frames by libdw where debug information exists.
- * Cached by build id (else device and inode); a budget per loop turn so that the screen never stalls. Never fails: a name is "module+0x1234" at least.
+ * Names of frames. Takes dictionary entries of snapshots (modules, frames), gives function, file and line: symbol
+ * tables (.symtab, .dynsym, .gnu_debugdata), demangled; file:line and inlined frames by libdw where debug
+ * information exists. Cached by build id (else device and inode); a budget per loop turn so that the screen never
+ * stalls. Never fails: a name is "module+0x1234" at least.
  */
 #ifndef TIDEMARK_SYM_SYM_H
 #define TIDEMARK_SYM_SYM_H
@@ -27,8 +28,8 @@ struct sym_frame {
 	const char *build_id; /* hex; NULL: none */
 	uint64_t offset;      /* file address in the module, of the call (return address - 1 where it is one) */
 	enum frame_kind kind;
-	bool inlined;	      /* was inlined into the next frame */
-	bool final;	      /* false: the budget ran out, ask again later */
+	bool inlined; /* was inlined into the next frame */
+	bool final;   /* false: the budget ran out, ask again later */
 };
 
 struct sym *sym_new(void);
@@ -41,8 +42,9 @@ void sym_add_modules(struct sym *s, const struct snap_module *modules, size_t n)
 void sym_set_budget(struct sym *s, uint64_t ns);
 
 /*
- * Frames of one snapshot frame: the inlined ones first (innermost first), the function that really stands there last.
- * Returns their number, 1 at least; *ret is owned by sym and valid until the next call of sym_resolve that is not `final`, else for sym's life.
+ * Frames of one snapshot frame: the inlined ones first (innermost first), the function that really stands there
+ * last. Returns their number, 1 at least; *ret is owned by sym and valid until the next call of sym_resolve that is
+ * not `final`, else for sym's life.
  */
 size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_frame **ret);
 

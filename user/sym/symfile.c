@@ -31,7 +31,10 @@ static bool fd_share_take(struct fd_share *fds)
 	return true;
 }
 
-/* Files of a process show the device of the mapping, which on btrfs and overlayfs is not what stat says: the inode has to do then. */
+/*
+ * Files of a process show the device of the mapping, which on btrfs and overlayfs is not what stat says: the inode
+ * has to do then.
+ */
 static bool is_right_inode(int fd, const struct symfile *f, bool by_target)
 {
 	struct stat st;
@@ -63,9 +66,7 @@ static int open_checked(const struct symfile *f, const char *path, bool by_targe
 		return fd;
 	if (!is_right_file(fd, f, by_target))
 		return -ENOENT;
-	int taken = fd;
-	fd = -1;
-	return taken;
+	return steal_fd(&fd);
 }
 
 /* A descriptor of the file; the caller closes it. */
@@ -128,10 +129,13 @@ static void take_lines(struct symfile *f, const struct elfimg *img, int where)
 	if (f->lines_in != LINES_NONE || !elfimg_section(img, ".debug_info"))
 		return;
 	f->lines_in = where;
-	f->lines_bytes = elfimg_packed_debug_bytes(img);
+	f->lines_bytes = lines_packed_bytes(img);
 }
 
-/* Names are read from the file later, so a table keeps a descriptor of it; beyond the share (-1) it copies its names. */
+/*
+ * Names are read from the file later, so a table keeps a descriptor of it; beyond the share (-1) it copies its
+ * names.
+ */
 static int add_section(struct symfile *f, const struct elfimg *img, const char *section, int fd)
 {
 	int keep = -1;
@@ -174,7 +178,10 @@ static void load_minidebug(struct symfile *f, const struct elfimg *main)
 	(void)add_section(f, &img, ".symtab", -1); /* what can't be read gives no names */
 }
 
-/* The fullest table alone: .symtab here or in the debug file holds all of .dynsym; .gnu_debugdata holds what .dynsym does not. */
+/*
+ * The fullest table alone: .symtab here or in the debug file holds all of .dynsym; .gnu_debugdata holds what .dynsym
+ * does not.
+ */
 static void load_tables(struct symfile *f, const struct elfimg *img, int fd)
 {
 	bool has_all = add_section(f, img, ".symtab", fd) > 0;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * One file that modules are mapped from, shared by all modules with its build id (else device and inode). Opened when it is first heard of, because
- * the way to it may be gone with the process; symbols are read at the first question. Refuses a file that is not the one that was mapped.
+ * One file that modules are mapped from, shared by all modules with its build id (else device and inode). Opened
+ * when it is first heard of, because the way to it may be gone with the process; symbols are read at the first
+ * question. Refuses a file that is not the one that was mapped.
  */
 #ifndef TIDEMARK_SYM_SYMFILE_H
 #define TIDEMARK_SYM_SYMFILE_H
@@ -27,10 +28,10 @@ struct symfile {
 	const char *path, *open_path; /* interned */
 	const char *build_id;	      /* interned, "": none or not known */
 	uint64_t dev, inode;
-	struct fd_share *fds; /* borrowed */
-	int fd;		      /* -1: not kept */
+	struct fd_share *fds;	  /* borrowed */
+	int fd;			  /* -1: not kept */
 	unsigned int n_table_fds; /* kept by syms */
-	char *debug_path;     /* separate debug file */
+	char *debug_path;	  /* separate debug file */
 	bool is_loaded;
 	enum { LINES_NONE, LINES_MAIN, LINES_DEBUG } lines_in;
 	uint64_t lines_bytes;	   /* heap that a fresh handle takes */
