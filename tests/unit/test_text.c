@@ -59,6 +59,41 @@ static void tells_of_no_losses(void **state)
 	fixture_free(r);
 }
 
+/* The layer page knows resident bytes and nothing else: no sum of unknowns is a number. */
+static void unknown_counts_are_no_numbers(void **state)
+{
+	struct query q = fixture_query();
+	struct report *r = fixture_report(&q, 1);
+	struct report_proc *p = arena_alloc(r->arena, 2, sizeof(*p));
+	struct report_stack *s = arena_alloc(r->arena, 2, sizeof(*s));
+	char buf[FMT_CAP];
+
+	(void)state;
+	p[0] = p[1] = r->procs[2];
+	for (int i = 0; i < 2; i++) {
+		struct counts *c = &p[i].layers[LAYER_PAGE].c;
+
+		p[i].layer_on[LAYER_PAGE] = p[i].layers[LAYER_PAGE].live_known = true;
+		memset(c, 0xff, offsetof(struct counts, live_bytes_se)); /* UNKNOWN_U64 all over */
+		s[i] = r->procs[0].stacks[0];
+		s[i].layer = LAYER_PAGE;
+		s[i].counts.live_known = false;
+		s[i].counts.c.alloc_bytes = i ? 4096 : UNKNOWN_U64;
+	}
+	p[0].stacks = s;
+	p[0].n_stacks = 2;
+	r->procs = p;
+	r->n_procs = 2;
+	_cleanup_(freep) char *text = show(r);
+	assert_null(strstr(text, "no longer tracked"));
+	assert_int_equal(untracked_sum(r, LAYER_PAGE).count, 0);
+	assert_ptr_equal(top_stack(&p[0]), &s[1]);
+	p[0].layers[LAYER_PAGE].c.live_bytes_se = 1;
+	assert_string_equal(say_live(buf, &p[0].layers[LAYER_PAGE], true), "-");
+	assert_string_equal(say_live(buf, &s[0].counts, true), "-");
+	fixture_free(r);
+}
+
 static void marks_a_resolved_alert(void **state)
 {
 	struct query q = fixture_query();
@@ -211,6 +246,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(says_all_parts),
 		cmocka_unit_test(tells_of_no_losses),
+		cmocka_unit_test(unknown_counts_are_no_numbers),
 		cmocka_unit_test(marks_a_resolved_alert),
 		cmocka_unit_test(control_characters_never_pass),
 		cmocka_unit_test(limits_stacks),

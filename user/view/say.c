@@ -74,7 +74,7 @@ const char *say_interval(char buf[FMT_CAP], double s)
 
 static const char *estimate(char buf[FMT_CAP], const char *number, double se)
 {
-	snprintf(buf, FMT_CAP, "%s%.22s", se > 0 ? "~" : "", number);
+	snprintf(buf, FMT_CAP, "%s%.22s", se > 0 && strcmp(number, "-") ? "~" : "", number);
 	return buf;
 }
 
@@ -141,8 +141,13 @@ struct untracked untracked_sum(const struct report *r, enum layer l)
 	struct untracked u = { 0 };
 
 	for (size_t i = 0; i < r->n_procs; i++) {
-		u.count += r->procs[i].layers[l].c.untracked_count;
-		u.bytes += r->procs[i].layers[l].c.untracked_bytes;
+		const struct counts *c = &r->procs[i].layers[l].c;
+
+		/* Unknown where blocks are not what is counted (page). */
+		if (c->untracked_count == UNKNOWN_U64 || c->untracked_bytes == UNKNOWN_U64)
+			continue;
+		u.count += c->untracked_count;
+		u.bytes += c->untracked_bytes;
 	}
 	return u;
 }
@@ -156,10 +161,10 @@ static const struct report_stack *top_of_layer(const struct report_proc *p, enum
 		const struct report_stack *s = &p->stacks[i];
 		uint64_t bytes = s->counts.live_known ? s->counts.c.live_bytes : s->counts.c.alloc_bytes;
 
-		if (s->layer == l && (!top || bytes > most)) {
-			top = s;
-			most = bytes;
-		}
+		if (s->layer != l || (top && (bytes == UNKNOWN_U64 || bytes <= most)))
+			continue;
+		top = s;
+		most = bytes == UNKNOWN_U64 ? 0 : bytes;
 	}
 	return top;
 }

@@ -114,7 +114,7 @@ static void add_untracked_text(struct header *h, enum layer l, uint64_t count, u
 {
 	char a[FMT_CAP], b[FMT_CAP];
 
-	if (count)
+	if (count && count != UNKNOWN_U64)
 		add(h, 0, ROLE_WARN, "%s%s%s blocks (%s) no longer tracked", l == LAYER_HEAP ? "" : say_layer(l),
 		    l == LAYER_HEAP ? "" : ": ", say_count(a, count), say_bytes(b, bytes));
 }

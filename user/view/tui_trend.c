@@ -89,7 +89,7 @@ static void add_proc(struct trends *t, const struct report_proc *p, uint64_t n)
 	push(t, &key, n, p->rss_bytes == UNKNOWN_U64 ? NAN : (double)p->rss_bytes);
 	for (size_t i = 0; i < p->n_stacks; i++) {
 		key.stack_id = p->stacks[i].stack_id;
-		if (p->stacks[i].counts.live_known && key.stack_id)
+		if (p->stacks[i].counts.live_known && key.stack_id && p->stacks[i].counts.c.live_bytes != UNKNOWN_U64)
 			push(t, &key, n, (double)p->stacks[i].counts.c.live_bytes);
 	}
 }
