@@ -20,6 +20,8 @@ COUNTS = {
     "alloc_bytes_total": int, "alloc_bytes_total_se": NUM, "alloc_count_total": int, "free_bytes_total": (int, NULL),
     "free_count_total": (int, NULL), "alloc_bytes_per_s": NUM + (NULL,), "allocs_per_s": NUM + (NULL,),
 }
+# Of resident pages totals and rates may be unknown: where faults are not observed.
+PAGE_COUNTS = {name: (types if isinstance(types, tuple) else (types,)) + (NULL,) for name, types in COUNTS.items()}
 MAYBE_INT = (int, NULL)
 MAYBE_NUM = NUM + (NULL,)
 LINES = {
@@ -122,7 +124,7 @@ def proc(line):
     for layer, c in line["layers"].items():
         if layer not in LAYERS:
             yield f"proc.layers has {layer!r}"
-        yield from fields(c, COUNTS, f"proc.layers.{layer}")
+        yield from fields(c, PAGE_COUNTS if layer == "page" else COUNTS, f"proc.layers.{layer}")
         yield from counts(c, f"proc {line['pid']} layer {layer}", line["mode"] == "exact")
 
 

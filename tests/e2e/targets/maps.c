@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Mappings with known truth: split, overlaid, moved, grown, shrunk, failed ones. Nothing here allocates from a heap. The truth is kept
- * page by page, which is simple enough to be trusted: each page knows the site that mapped it last. Sites whose name begins with
- * raw_ make the system call themselves; the others go through libc's function.
+ * page by page, which is simple enough to be trusted: each page knows the call that mapped it last. The sites make their system calls
+ * themselves, so that they are the innermost frame. Argument "libc": libc's own function instead.
  */
-#include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -64,19 +63,42 @@ static void book_unmap(const void *p, size_t bytes)
 	}
 }
 
+static inline __attribute__((always_inline)) void *raw(long nr, long a, long b, long c, long d, long e, long f)
+{
+	register long r10 __asm__("r10") = d;
+	register long r8 __asm__("r8") = e;
+	register long r9 __asm__("r9") = f;
+	long ret;
+
+	__asm__ volatile("syscall"
+			 : "=a"(ret)
+			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+			 : "rcx", "r11", "memory");
+	return ret < 0 && ret > -4096 ? MAP_FAILED : (void *)ret;
+}
+
 SITE void *site_map_a(size_t n)
 {
-	return book_map("mmap", __func__, mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), n);
+	void *p = raw(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return book_map("mmap", __func__, p, n);
+}
+
+SITE void *site_map_b(size_t n)
+{
+	void *p = raw(SYS_mmap, 0, (long)n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	return book_map("mmap", __func__, p, n);
 }
 
 SITE void *site_map_file(int fd, size_t n)
 {
-	return book_map("mmap", __func__, mmap(NULL, n, PROT_READ, MAP_PRIVATE, fd, 0), n);
+	return book_map("mmap", __func__, raw(SYS_mmap, 0, (long)n, PROT_READ, MAP_PRIVATE, fd, 0), n);
 }
 
 SITE void *site_map_fixed(void *at, size_t n)
 {
-	void *p = mmap(at, n, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	void *p = raw(SYS_mmap, (long)at, (long)n, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
 
 	if (p != MAP_FAILED)
 		book_unmap(at, n);
@@ -85,7 +107,7 @@ SITE void *site_map_fixed(void *at, size_t n)
 
 SITE void *site_mremap(void *p, size_t old, size_t n, int flags)
 {
-	void *q = mremap(p, old, n, flags);
+	void *q = raw(SYS_mremap, (long)p, (long)old, (long)n, flags, 0, 0);
 
 	if (q != MAP_FAILED)
 		book_unmap(p, old);
@@ -94,7 +116,7 @@ SITE void *site_mremap(void *p, size_t old, size_t n, int flags)
 
 SITE void *site_mremap_fixed(void *p, size_t n, void *to)
 {
-	void *q = mremap(p, n, n, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+	void *q = raw(SYS_mremap, (long)p, (long)n, (long)n, MREMAP_MAYMOVE | MREMAP_FIXED, (long)to, 0);
 
 	if (q != MAP_FAILED) {
 		book_unmap(p, n);
@@ -103,55 +125,45 @@ SITE void *site_mremap_fixed(void *p, size_t n, void *to)
 	return book_map("mremap", __func__, q, n);
 }
 
-SITE void *raw_map_b(size_t n)
+/* As other programs do it. libc keeps no frame pointer, so the caller may be missing in the stack; the figures may not be. */
+SITE void *site_libc_mmap(size_t n)
 {
-	register long flags __asm__("r10") = MAP_PRIVATE | MAP_ANONYMOUS;
-	register long fd __asm__("r8") = -1;
-	register long off __asm__("r9") = 0;
-	long ret;
+	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(SYS_mmap), "D"(0), "S"(n), "d"(PROT_READ | PROT_WRITE), "r"(flags), "r"(fd), "r"(off)
-			 : "rcx", "r11", "memory");
-	return book_map("mmap", __func__, ret < 0 && ret > -4096 ? MAP_FAILED : (void *)ret, n);
+	return book_map("mmap", __func__, p, n);
 }
 
 static void unmap(void *p, size_t n)
 {
-	if (munmap(p, n))
+	if (raw(SYS_munmap, (long)p, (long)n, 0, 0, 0, 0))
 		truth_die("munmap failed\n");
 	book_unmap(p, n);
 }
 
-static void *site_brk_end;
+static char *brk_end;
 
-SITE void site_brk_a(long by)
+SITE void site_brk_a(size_t by)
 {
-	void *p = sbrk(by);
-
-	if (p == (void *)-1)
-		truth_die("sbrk failed\n");
-	book_map("brk", __func__, p, (size_t)by);
-	site_brk_end = (char *)p + by;
+	if (raw(SYS_brk, (long)brk_end + (long)by, 0, 0, 0, 0, 0) != brk_end + by)
+		truth_die("brk failed\n");
+	book_map("brk", __func__, brk_end, by);
+	brk_end += by;
 }
 
-SITE void site_brk_b(long by)
+SITE void site_brk_b(size_t by)
 {
-	void *p = sbrk(by);
-
-	if (p == (void *)-1)
-		truth_die("sbrk failed\n");
-	book_map("brk", __func__, p, (size_t)by);
-	site_brk_end = (char *)p + by;
+	if (raw(SYS_brk, (long)brk_end + (long)by, 0, 0, 0, 0, 0) != brk_end + by)
+		truth_die("brk failed\n");
+	book_map("brk", __func__, brk_end, by);
+	brk_end += by;
 }
 
-static void brk_shrink(long by)
+static void brk_shrink(size_t by)
 {
-	if (sbrk(-by) == (void *)-1)
-		truth_die("sbrk failed\n");
-	site_brk_end = (char *)site_brk_end - by;
-	book_unmap(site_brk_end, (size_t)by);
+	if (raw(SYS_brk, (long)brk_end - (long)by, 0, 0, 0, 0, 0) != brk_end - by)
+		truth_die("brk failed\n");
+	brk_end -= by;
+	book_unmap(brk_end, by);
 }
 
 static void do_split(void)
@@ -162,10 +174,10 @@ static void do_split(void)
 	unmap(p, PAGE);
 	unmap(p + 15 * PAGE, PAGE);
 	unmap(p + 4 * PAGE, 2 * PAGE); /* a hole: succeeds, frees nothing */
-	q = raw_map_b(8 * PAGE);
+	q = site_map_b(8 * PAGE);
 	unmap(q, 8 * PAGE);
 	p = site_map_a(4 * PAGE);
-	q = raw_map_b(4 * PAGE); /* often next to each other: one munmap may cover both */
+	q = site_map_b(4 * PAGE); /* often next to each other: one munmap may cover both */
 	if (q + 4 * PAGE == p)
 		unmap(q + 2 * PAGE, 4 * PAGE);
 	mprotect(p + 2 * PAGE, PAGE, PROT_NONE); /* splits the kernel's mapping, changes no size */
@@ -185,7 +197,7 @@ static void do_overlay(int fd)
 
 static void do_mremap(void)
 {
-	char *p = site_map_a(8 * PAGE), *q = raw_map_b(20 * PAGE);
+	char *p = site_map_a(8 * PAGE), *q = site_map_b(20 * PAGE);
 
 	q = site_mremap(q, 20 * PAGE, 5 * PAGE, 0); /* shrinks in place */
 	q = site_mremap(q, 5 * PAGE, 300 * PAGE, MREMAP_MAYMOVE);
@@ -203,8 +215,10 @@ static void do_failures(void)
 {
 	if (site_map_a(truth_opaque((size_t)1 << 62)) != MAP_FAILED)
 		truth_die("huge mmap succeeded\n");
-	if (!munmap((void *)1, PAGE) || errno != EINVAL)
+	if (raw(SYS_munmap, 1, PAGE, 0, 0, 0, 0) != MAP_FAILED)
 		truth_die("unaligned munmap succeeded\n");
+	if (raw(SYS_brk, 1, 0, 0, 0, 0, 0) != brk_end)
+		truth_die("brk moved to nowhere\n");
 	if (site_map_file(-1, PAGE) != MAP_FAILED)
 		truth_die("mmap of a bad descriptor succeeded\n");
 }
@@ -218,20 +232,35 @@ static void do_brk(void)
 	brk_shrink(4 * PAGE);
 }
 
+static void do_libc(void)
+{
+	char *p = site_libc_mmap(16 * PAGE);
+
+	char *q = site_libc_mmap(PAGE);
+
+	if (munmap(p + 4 * PAGE, 2 * PAGE) || munmap(q, PAGE))
+		truth_die("munmap failed\n");
+	book_unmap(p + 4 * PAGE, 2 * PAGE);
+	book_unmap(q, PAGE);
+}
+
 int main(int argc, char **argv)
 {
 	int fd = open("/proc/self/exe", O_RDONLY);
 
-	if (fd < 0 || argc < 1)
+	if (fd < 0)
 		return 1;
-	(void)argv;
-	site_brk_end = sbrk(0);
+	brk_end = sbrk(0);
 	truth_start();
-	do_split();
-	do_overlay(fd);
-	do_mremap();
-	do_failures();
-	do_brk();
+	if (argc > 1 && !strcmp(argv[1], "libc")) {
+		do_libc();
+	} else {
+		do_split();
+		do_overlay(fd);
+		do_mremap();
+		do_failures();
+		do_brk();
+	}
 	truth_print("maps");
 	truth_wait_line();
 	_exit(0);
