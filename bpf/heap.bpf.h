@@ -13,8 +13,9 @@
  *
  * Which call is "inside" which is read from the stack itself. A call is identified by the address of its return address' slot. While
  * the kernel awaits its return, that slot holds the address of the return trampoline; a call that was left by longjmp has had its slot
- * overwritten or lies below the stack pointer. So a record is alive if, and only if, its slot is at or above the
- * new call's and still holds the trampoline. An equal slot is a tail call, if the trampoline stands there.
+ * overwritten or lies below the stack pointer. So a record is alive if its slot is at or above the new call's, still holds the
+ * trampoline, and the new call comes from the allocator's own code: the last because the slot of a call that was left can lie
+ * untouched in a hole of a later frame. An equal slot is a tail call, if the trampoline stands there.
  *
  * Taking the block out of `live` at realloc's entry is not a free: sums do not change until the result is known. It has to leave the map
  * then because the allocator may hand its address to another thread before realloc's return is seen.
@@ -88,16 +89,23 @@ static __always_inline void old_put_back(struct proc *p, enum layer layer, struc
 		book_free(p, layer, &c->old);
 }
 
+/* Did the allocator's own code make this call? A tail call has the trampoline as its caller. */
+static __always_inline int is_inner_caller(const struct inflight *c, __u64 caller, __u64 trampoline)
+{
+	return (caller >= c->code_start && caller < c->code_end) || caller == trampoline;
+}
+
 /* Is a call of this layer under way that encloses the one whose slot is given? Clears a stale record. */
 static __always_inline int is_nested(struct proc *p, struct thread_state *t, enum layer layer, __u64 slot)
 {
 	struct inflight *c = inflight_of(t, layer);
-	__u64 word = 0;
+	__u64 word = 0, caller = 0, trampoline;
 
 	if (!c->slot)
 		return 0;
-	if (slot <= c->slot && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) &&
-	    word == trampoline_of(t, p->id.image))
+	trampoline = trampoline_of(t, p->id.image);
+	if (slot <= c->slot && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) && word == trampoline &&
+	    !bpf_probe_read_user(&caller, sizeof(caller), (void *)slot) && is_inner_caller(c, caller, trampoline))
 		return 1;
 	c->slot = 0;
 	old_put_back(p, layer, c);
@@ -105,14 +113,10 @@ static __always_inline int is_nested(struct proc *p, struct thread_state *t, enu
 	return 0;
 }
 
-static __always_inline __u64 wrap_take(struct thread_state *t, __u64 caller)
+/* Does this call come from inside the wrapper that was entered last? By a call its caller tells, by a jump its slot. */
+static __always_inline int is_wrapped(const struct wrap *w, __u64 slot, __u64 caller)
 {
-	__u64 inside = caller - t->wrap.code;
-
-	if (!t->wrap.slot || inside >= t->wrap.code_bytes)
-		return 0;
-	t->wrap.slot = 0;
-	return t->wrap.stack_id;
+	return w->slot && (slot == w->inner_slot || caller - w->code < w->code_bytes);
 }
 
 static __always_inline __u64 call_bytes(struct pt_regs *ctx, const struct call_cookie *k)
@@ -147,6 +151,19 @@ static __always_inline void old_take(struct proc *p, enum layer layer, struct in
 	c->has_old = live_take(&c->old_key, &c->old) == 0;
 }
 
+/*
+ * An exception that leaves a function whose return address is the kernel's trampoline ends the program. Functions that throw when
+ * memory runs out are followed to their return only while they can't: for sizes that a machine has, in processes without a tighter limit.
+ */
+#define THROWS_FROM_BYTES (64ull << 20)
+
+static __always_inline int is_return_unsafe(const struct proc *p, const struct call_cookie *k, __u64 bytes)
+{
+	if (p->flags & PROC_NO_RETURN)
+		return 1;
+	return k->may_throw && (bytes >= THROWS_FROM_BYTES || p->flags & PROC_TIGHT);
+}
+
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
@@ -166,15 +183,25 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
 		loss_count(p, LOSS_USER_READ);
 	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
-	__u64 stack_id = wrap_take(t, caller);
-	if (!stack_id)
+	__u64 bytes = call_bytes(ctx, k), stack_id;
+	if (is_wrapped(&t->wrap, slot, caller)) {
+		stack_id = t->wrap.stack_id;
+		bytes = t->wrap.bytes;
+		t->wrap.slot = 0;
+	} else {
 		stack_id = stack_capture(p, &from, layer);
-	if (p->flags & PROC_NO_RETURN) {
-		book_alloc(p, layer, 0, call_bytes(ctx, k), stack_id);
+	}
+	if (is_return_unsafe(p, k, bytes)) {
+		loss_count(p, LOSS_RETURN_UNSAFE);
+		/* A call that may throw may also fail: what isn't known to exist isn't counted. */
+		if (!k->may_throw)
+			book_alloc(p, layer, 0, bytes, stack_id);
 		return SKIP_RETURN;
 	}
 	struct inflight *c = inflight_of(t, layer);
-	c->bytes = call_bytes(ctx, k);
+	c->bytes = bytes;
+	c->code_start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT;
+	c->code_end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
 	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
 	c->stack_id = stack_id;
 	c->site = k->site;
@@ -272,14 +299,15 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
 		loss_count(p, LOSS_USER_READ);
 	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
-	int inner = t->wrap.slot && (slot == t->wrap.slot || caller - t->wrap.code < t->wrap.code_bytes);
+	int inner = is_wrapped(&t->wrap, slot, caller);
+	t->wrap.inner_slot = slot;
 	t->wrap.code = ctx->ip;
-	t->wrap.code_bytes = k->func_bytes;
+	t->wrap.code_bytes = k->extent;
 	if (inner)
 		return;
 	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
 	t->wrap.stack_id = stack_capture(p, &from, layer);
-	t->wrap.site = k->site;
+	t->wrap.bytes = reg_read(ctx, k->size_reg);
 	t->wrap.slot = slot;
 }
 

@@ -15,7 +15,7 @@
 #define NR_BRK 12
 #define NR_MREMAP 25
 #define MAX_ERRNO 4095
-#define MREMAP_FIXED 2
+#define PROT_EXEC 4
 
 static __always_inline struct event *map_event(struct proc *p, __u32 kind)
 {
@@ -33,6 +33,26 @@ static __always_inline struct event *map_event(struct proc *p, __u32 kind)
 	return e;
 }
 
+/* The call was made by libc's wrapper: the stack begins with who called that. */
+static __always_inline void wrapper_skip(struct proc *p, struct stack_start *from)
+{
+	__u32 image = p->id.image;
+	struct text_ranges *t = bpf_map_lookup_elem(&texts, &image);
+	__u64 caller;
+
+	for (int i = 0; t && i < TEXT_WRAPPERS; i++) {
+		if (t->wrapper[i].ip != from->leaf)
+			continue;
+		__u64 slot = from->below + t->wrapper[i].slot_words * 8;
+		if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
+			return;
+		from->leaf = caller;
+		from->below = slot;
+		from->flags = 0;
+		return;
+	}
+}
+
 static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
@@ -41,19 +61,20 @@ static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
 	from.leaf = BPF_CORE_READ(regs, ip);
 	from.fp = BPF_CORE_READ(regs, bp);
 	from.below = BPF_CORE_READ(regs, sp);
+	wrapper_skip(p, &from);
 	return stack_capture(p, &from, LAYER_MAP);
 }
 
-static __always_inline void map_announce(struct proc *p, __u32 kind, __u64 old_addr, __u64 old_bytes)
+static __always_inline void map_announce(struct proc *p, __u32 kind, const struct map_call *c)
 {
 	struct event *e = map_event(p, kind);
 
 	if (!e)
 		return;
-	e->map.addr = old_addr;
-	e->map.bytes = old_bytes;
-	e->map.old_addr = old_addr;
-	e->map.old_bytes = old_bytes;
+	e->map.addr = e->map.old_addr = c->args[0];
+	e->map.bytes = e->map.old_bytes = c->args[1];
+	if (kind == EVENT_MREMAP)
+		e->map.mmap_flags = c->args[3];
 	bpf_ringbuf_submit(e, wake_flags(kind));
 }
 
@@ -70,18 +91,19 @@ static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
 	}
 	__sync_fetch_and_add(&p->hits, 1);
 	struct map_call *c = &t->map;
-	c->nr = ctx->id + 1;
-	c->args[0] = ctx->args[0];
-	c->args[1] = ctx->args[1];
-	c->args[2] = ctx->args[2];
-	c->args[3] = ctx->args[3];
-	c->args[4] = ctx->args[4];
-	switch (ctx->id) {
+	__u32 nr = (__u32)ctx->id; /* the kernel fills an int here; the upper half of the long is stack garbage */
+	c->nr = nr + 1;
+	/*
+	 * Not read through ctx: the kernel refuses to attach a program that reads more arguments than the call has (munmap 2, brk 1). All six
+	 * words are there (kernel/trace/trace_syscalls.c, perf_call_bpf_enter); those past the call's own mean nothing and are not used.
+	 */
+	(void)bpf_probe_read_kernel(c->args, sizeof(c->args), &ctx->args);
+	switch (nr) {
 	case NR_MUNMAP:
-		map_announce(p, EVENT_MUNMAP, c->args[0], c->args[1]);
+		map_announce(p, EVENT_MUNMAP, c);
 		return 0;
 	case NR_MREMAP:
-		map_announce(p, EVENT_MREMAP, c->args[0], c->args[1]);
+		map_announce(p, EVENT_MREMAP, c);
 		c->stack_id = syscall_stack(p, SITE_MREMAP);
 		return 0;
 	case NR_BRK:
@@ -129,7 +151,9 @@ static __always_inline void map_done(struct proc *p, struct map_call *c, __u64 r
 		e->map.mmap_flags = c->args[3];
 		e->map.fd = (__s32)c->args[4];
 	}
-	bpf_ringbuf_submit(e, wake_flags(kind));
+	/* New code may hold an allocator: user space looks at once. */
+	int code = kind == EVENT_MMAP && c->args[2] & PROT_EXEC;
+	bpf_ringbuf_submit(e, code ? BPF_RB_FORCE_WAKEUP : wake_flags(kind));
 }
 
 static __always_inline int map_exit(struct trace_event_raw_sys_exit *ctx)

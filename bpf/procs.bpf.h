@@ -38,6 +38,7 @@ static __always_inline void event_life(__u32 kind, const struct proc_key *id, co
 	e->ts_ns = bpf_ktime_get_ns();
 	e->life.other = *other;
 	e->life.flags = flags;
+	(void)bpf_get_current_comm(e->life.comm, sizeof(e->life.comm)); /* only fails on a bad size */
 	bpf_ringbuf_submit(e, wake_flags(kind));
 }
 

@@ -16,6 +16,7 @@ struct inflight {
 	__u64 bytes;
 	__u64 ptr; /* realloc: the old block; out-parameter shapes: where the result is written */
 	__u64 stack_id;
+	__u64 code_start, code_end; /* the allocator's code: calls from there are inside this one */
 	__u16 site;
 	__u8 shape;
 	__u8 has_old; /* `old` was taken out of `live` until the result is known */
@@ -26,16 +27,16 @@ struct inflight {
 
 /* A wrapper (operator new) was entered; the next allocation made from inside it is booked on this stack. */
 struct wrap {
-	__u64 slot; /* 0: none */
-	__u64 code; /* probed instruction of the innermost wrapper */
-	__u64 code_bytes;
+	__u64 slot; /* of the outermost wrapper; 0: none */
+	__u64 inner_slot, code, code_bytes; /* of the innermost one, which makes the call */
 	__u64 stack_id;
-	__u16 site;
+	__u64 bytes; /* as asked of the outermost */
 };
 
 /* A mapping call between its entry and its exit. */
 struct map_call {
-	__u64 nr; /* system call number + 1; 0: none */
+	__u32 nr; /* system call number + 1; 0: none */
+	__u32 pad;
 	__u64 stack_id;
 	__u64 args[5];
 	__u64 brk_before;

@@ -8,6 +8,7 @@
  *   on_wrap_enter             operator new where it reaches malloc
  *   on_map_enter, _exit       mmap, munmap, mremap, brk
  *   on_fork, on_exec, on_exit process life
+ *   set_proc_flags            run by user space
  */
 #include "vmlinux.h"
 
@@ -134,5 +135,18 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	thread_gone(task);
 	if (BPF_CORE_READ(task, signal, live.counter) == 0)
 		proc_gone(task);
+	return 0;
+}
+
+SEC("syscall")
+int set_proc_flags(struct flags_change *c)
+{
+	__u32 tgid = c->tgid;
+	struct proc *p = bpf_map_lookup_elem(&procs, &tgid);
+
+	if (!p)
+		return 1;
+	__sync_fetch_and_or(&p->flags, c->set);
+	__sync_fetch_and_and(&p->flags, ~c->clear);
 	return 0;
 }

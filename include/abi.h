@@ -35,6 +35,7 @@ enum proc_flag {
 	PROC_LATE = 1 << 4,   /* ran before it was attached */
 	PROC_NAMED = 1 << 5,  /* the user asked for this one (not found by being a child) */
 	PROC_NO_RETURN = 1 << 6, /* return probes would harm it: allocations are counted, not tracked */
+	PROC_TIGHT = 1 << 7,	 /* allocations of any size may fail in it (RLIMIT_AS, strict overcommit) */
 };
 
 /* Value of `procs`, key: tgid. `id` is the account that the calls are booked on. */
@@ -132,10 +133,13 @@ struct event {
 			struct proc_key other;
 			__u32 flags;
 			__u32 pad;
+			char comm[16];
 		} life;
 		struct proc final;
 	};
 };
+
+#define TEXT_WRAPPERS 12
 
 /*
  * Where the code of one program image lies, for telling return addresses from data: the executable's own text and the libraries'.
@@ -143,6 +147,10 @@ struct event {
  */
 struct text_ranges {
 	__u64 exe_start, exe_end, lib_start, lib_end;
+	/* Where mapping calls enter the kernel: instruction behind `syscall`, words from rsp up to the return address. ip 0: none. */
+	struct {
+		__u64 ip, slot_words;
+	} wrapper[TEXT_WRAPPERS];
 };
 
 /* Value of `cpu_stats`, one per CPU. body: run time of the programs, measured on one hit of BODY_SAMPLE. */
@@ -151,6 +159,11 @@ struct text_ranges {
 struct cpu_stat {
 	__u64 hits, foreign_hits;
 	__u64 body_ns, body_samples;
+};
+
+/* Argument of the program set_proc_flags: changes flags of a followed process without touching its counters. */
+struct flags_change {
+	__u32 tgid, set, clear;
 };
 
 /* Set between open and load; constant for the programs. */

@@ -22,7 +22,7 @@
 	X(USER_READ, "user_read", "target memory could not be read: the block is not counted") \
 	X(RING_FULL, "ring_full", "event ring full: a mapping or process event is missing") \
 	X(PROCS_FULL, "procs_full", "process table full: a process is not followed") \
-	X(RETURN_UNSAFE, "return_unsafe", "return probes are unsafe in this process: only frees and rates are seen")
+	X(RETURN_UNSAFE, "return_unsafe", "a return probe would be unsafe here: the call's result is not seen, its block not tracked")
 
 enum loss {
 #define X(id, name, text) LOSS_##id,

@@ -18,7 +18,7 @@
 	X(OUT_ALIGN_SIZE_TO_INT, "out+align+size->int", "OAS-") \
 	X(PTR_TO_VOID, "ptr->void", "P---") \
 	X(PTR_SIZE_TO_VOID, "ptr+size->void", "PA--") \
-	X(WRAP, "wrapper", "----")
+	X(WRAP, "wrapper", "S---")
 
 enum shape {
 #define X(id, name, roles) SHAPE_##id,
@@ -42,13 +42,17 @@ enum arg_reg { REG_DI, REG_SI, REG_DX, REG_CX, REG_R8, REG_R9, REG_AX, REG_BX, R
  *   14-17 register of the size (S)
  *   18-21 register of the count (N)             REG_NONE: none, or already multiplied into the size
  *   22-27 bytes / 8 by which rsp lies below the return address' slot at the probed instruction
- *   28    returns are probed
+ *   28    the function may throw: a return probe under it must not be in place then
  *   32-47 site: index into user space's table of probed functions; 0 is never used
- *   48-63 length of the function in bytes (wrappers only; 0xffff: that or more)
+ *   48-63 wrappers: length of the function from the probed instruction on, in bytes (0xffff: that or more)
+ *         others: how far the file's code reaches before (48-55) and behind (56-63) the probed instruction, in units of
+ *         NEAR_UNIT rounded up (255: that or more). Calls from there are the allocator's own.
  */
+#define NEAR_UNIT 65536
+
 struct call_cookie {
-	unsigned char layer, shape, ptr_reg, size_reg, count_reg, slot_words, has_return;
-	unsigned short site, func_bytes;
+	unsigned char layer, shape, ptr_reg, size_reg, count_reg, slot_words, may_throw;
+	unsigned short site, extent;
 };
 
 static inline unsigned long long cookie_pack(const struct call_cookie *c)
@@ -56,8 +60,8 @@ static inline unsigned long long cookie_pack(const struct call_cookie *c)
 	return (unsigned long long)(c->layer & 15) | (unsigned long long)(c->shape & 63) << 4 |
 	       (unsigned long long)(c->ptr_reg & 15) << 10 | (unsigned long long)(c->size_reg & 15) << 14 |
 	       (unsigned long long)(c->count_reg & 15) << 18 | (unsigned long long)(c->slot_words & 63) << 22 |
-	       (unsigned long long)(c->has_return & 1) << 28 | (unsigned long long)c->site << 32 |
-	       (unsigned long long)c->func_bytes << 48;
+	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)c->site << 32 |
+	       (unsigned long long)c->extent << 48;
 }
 
 static inline struct call_cookie cookie_unpack(unsigned long long v)
@@ -69,9 +73,9 @@ static inline struct call_cookie cookie_unpack(unsigned long long v)
 		.size_reg = v >> 14 & 15,
 		.count_reg = v >> 18 & 15,
 		.slot_words = v >> 22 & 63,
-		.has_return = v >> 28 & 1,
+		.may_throw = v >> 28 & 1,
 		.site = v >> 32 & 0xffff,
-		.func_bytes = v >> 48,
+		.extent = v >> 48,
 	};
 	return c;
 }

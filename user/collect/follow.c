@@ -48,6 +48,7 @@ static void account_ended(struct follow *f, const struct proc_key *id)
 	struct dead *d = NULL;
 
 	places_forget(f->places, id);
+	ranges_forget(f->ranges, id);
 	HASH_FIND(hh, f->dead, id, sizeof(*id), d);
 	if (d || !id->pid)
 		return;
@@ -196,32 +197,38 @@ int follow_seed(struct follow *f)
 	return entered;
 }
 
-static bool gate(struct follow *f, struct watched *w, bool go)
+/* What of the process itself decides about return probes; told to the kernel side as it is learnt. */
+static struct gate_input read_guard(struct follow *f, struct watched *w)
 {
 	struct proc_guard guard = { 0 };
 
 	(void)proc_read_guard(w->pid, &guard); /* gone: nothing will be attached either */
-	struct gate_input in = {
+	if (guard.tight_memory)
+		(void)loader_set_flags(f->loader, w->pid, PROC_TIGHT, 0); /* gone meanwhile: as good */
+	return (struct gate_input){
 		.kernel_version = loader_features(f->loader)->version,
 		.seccomp_mode = guard.seccomp_mode,
 		.shadow_stack = guard.shadow_stack,
-		.go = go,
 	};
-	if (gate_allows_return(&in, &w->unsafe))
+}
+
+static bool gate(struct follow *f, struct watched *w, const struct gate_input *in)
+{
+	if (gate_allows_return(in, &w->unsafe))
 		return true;
 	(void)loader_set_flags(f->loader, w->pid, PROC_NO_RETURN, 0); /* gone meanwhile: as good */
 	return false;
 }
 
-static int take_mapping(struct follow *f, struct watched *w, const struct mapping *m, bool *go)
+static int take_mapping(struct follow *f, struct watched *w, const struct mapping *m, struct gate_input *in)
 {
 	_cleanup_(closep) int fd = mapping_open(w->pid, m, NULL);
 	struct file_info info = { 0 };
 
 	if (fd < 0)
 		return 0; /* gone or not readable: part of what is not observed, not an error of attaching */
-	int err = attacher_take_file(f->attacher, fd, w->pid, gate(f, w, *go), &info);
-	*go |= info.go;
+	int err = attacher_take_file(f->attacher, fd, w->pid, gate(f, w, in), &info);
+	in->go |= info.go;
 	w->functions += info.functions;
 	w->foreign |= info.foreign;
 	return err;
@@ -230,19 +237,19 @@ static int take_mapping(struct follow *f, struct watched *w, const struct mappin
 int follow_scan_one(struct follow *f, struct watched *w)
 {
 	_cleanup_(mappings_done) struct mappings maps = { 0 };
-	bool go = false;
 	int first = 0;
 
 	w->files_changed = false;
 	places_stale(f->places, &w->id);
 	if (!(w->flags & PROC_HEAP) || mappings_read(w->pid, &maps))
 		return 0;
+	struct gate_input in = read_guard(f, w);
 	w->functions = 0;
 	for (size_t i = 0; i < maps.n; i++) {
 		const struct mapping *m = &maps.items[i];
 		if (!m->exec || !m->inode || (i && maps.items[i - 1].inode == m->inode && maps.items[i - 1].exec))
 			continue;
-		int err = take_mapping(f, w, m, &go);
+		int err = take_mapping(f, w, m, &in);
 		first = first ? first : err;
 	}
 	struct text_ranges text = places_text(f->places, &w->id);
@@ -274,11 +281,23 @@ int follow_zoom(struct follow *f, uint32_t pid)
 	return err ? err : loader_set_flags(f->loader, pid, PROC_HEAP, 0);
 }
 
+/* A process may be gone before it can be looked at: it has at least the name that the kernel gave with the event. */
+static void name_at_birth(struct watched *w, const struct event *e, const struct watched *parent)
+{
+	snprintf(w->comm, sizeof(w->comm), "%.*s", (int)sizeof(e->life.comm), e->life.comm);
+	if (parent && !w->cmdline && parent->cmdline)
+		w->cmdline = xstrdup(parent->cmdline);
+	if (parent && !w->cgroup && parent->cgroup)
+		w->cgroup = xstrdup(parent->cgroup);
+	follow_names(w);
+}
+
 static void on_fork(struct follow *f, const struct event *e)
 {
 	if (e->life.flags & PROC_BORROWS_MM || find_pid(f, e->id.pid))
 		return; /* accounted to the owner of its memory until it execs */
 	struct watched *w = watched_add(f, &e->id, e->life.flags, e->life.other.pid);
+	name_at_birth(w, e, find_pid(f, e->life.other.pid));
 	/* Wide probes hold for it already; its executable mappings are its parent's. */
 	w->files_changed = !attacher_is_wide(f->attacher);
 }
@@ -299,9 +318,10 @@ static void on_exec(struct follow *f, const struct event *e)
 		w->files_changed = w->names_changed = true;
 		memset(&w->kernel, 0, sizeof(w->kernel));
 		w->kernel.id = e->id;
-		return;
+	} else {
+		w = watched_add(f, &e->id, e->life.flags, 0);
 	}
-	watched_add(f, &e->id, e->life.flags, 0);
+	name_at_birth(w, e, NULL);
 }
 
 static void on_exit_event(struct follow *f, const struct event *e)

@@ -13,6 +13,7 @@
 
 #include "abi.h"
 #include "collect/place.h"
+#include "collect/ranges.h"
 #include "collect/snapshot.h"
 #include "probe/attach.h"
 #include "probe/loader.h"
@@ -48,6 +49,7 @@ struct follow {
 	struct loader *loader;	   /* borrowed, as all below: must outlive */
 	struct attacher *attacher;
 	struct places *places;
+	struct ranges *ranges;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	struct watched *all;	   /* by pid */

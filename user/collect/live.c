@@ -263,7 +263,7 @@ static void wire(struct live_source *s)
 	s->ranges = ranges_new();
 	s->ages = ages_new();
 	s->follow = (struct follow){ .loader = s->loader, .attacher = s->attacher, .places = s->places,
-				     .target = s->opts.target, .flags = target_flags(&s->opts) };
+				     .ranges = s->ranges, .target = s->opts.target, .flags = target_flags(&s->opts) };
 	s->assembly = (struct assembly){ .loader = s->loader, .follow = &s->follow, .ranges = s->ranges,
 					 .places = s->places, .ages = s->ages, .map = s->opts.map };
 }

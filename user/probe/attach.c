@@ -108,9 +108,25 @@ const char *site_name(uint16_t site)
 	return site < SITE_FIRST_PROBE && calls[site] ? calls[site] : "unknown";
 }
 
-static uint64_t cookie_of(const struct plan *p)
+static uint64_t near_units(uint64_t bytes)
 {
+	uint64_t units = (bytes + NEAR_UNIT - 1) / NEAR_UNIT;
+
+	return units > 255 ? 255 : units;
+}
+
+static unsigned short extent_of(const struct elf_file *e, const struct plan *p)
+{
+	uint64_t at = p->func_vaddr + p->insn_delta;
 	uint64_t rest = p->func_bytes > p->insn_delta ? p->func_bytes - p->insn_delta : 0;
+
+	if (p->shape == SHAPE_WRAP)
+		return rest && rest <= 0xffff ? (unsigned short)rest : 0xffff;
+	return (unsigned short)(near_units(at - e->text_start) | near_units(e->text_end - at) << 8);
+}
+
+static uint64_t cookie_of(const struct elf_file *e, const struct plan *p)
+{
 	struct call_cookie c = {
 		.layer = (unsigned char)p->func->layer,
 		.shape = (unsigned char)p->shape,
@@ -118,9 +134,9 @@ static uint64_t cookie_of(const struct plan *p)
 		.size_reg = p->size_reg,
 		.count_reg = p->count_reg,
 		.slot_words = p->slot_words,
-		.has_return = p->needs_return,
+		.may_throw = p->may_throw,
 		.site = site_of(p->func),
-		.func_bytes = rest > 0xffff ? 0xffff : (unsigned short)rest,
+		.extent = extent_of(e, p),
 	};
 
 	return cookie_pack(&c);
@@ -142,9 +158,9 @@ static struct wiring wiring_of(const struct attacher *a, const struct plan *p, b
 	} else if (p->needs_return && f->session) {
 		w.entry = CALL_ALLOC_SESSION;
 		w.entry_type = ATTACH_UPROBE_SESSION;
-	} else if (p->needs_return) {
+	} else if (p->needs_return) { /* such a return can't be left out call by call: none where one could do harm */
 		w.entry = CALL_ALLOC_ENTER;
-		w.exit = with_return ? CALL_ALLOC_EXIT : -1;
+		w.exit = with_return && !p->may_throw ? CALL_ALLOC_EXIT : -1;
 	}
 	return w;
 }
@@ -185,8 +201,8 @@ static int batch_attach(const struct attacher *a, struct attached *f, const stru
 }
 
 /* Frees and returns first: a block must not be seen to come without being seen to go. */
-static int attach_plans(const struct attacher *a, struct attached *f, int file, const struct plan *plans, size_t n,
-			bool with_return)
+static int attach_plans(const struct attacher *a, struct attached *f, int file, const struct elf_file *e,
+			const struct plan *plans, size_t n, bool with_return)
 {
 	static const int order[] = { CALL_FREE_ENTER, CALL_ALLOC_EXIT, CALL_WRAP_ENTER, CALL_ALLOC_ENTER, CALL_ALLOC_SESSION };
 	char path[64];
@@ -202,7 +218,7 @@ static int attach_plans(const struct attacher *a, struct attached *f, int file, 
 				continue;
 			type = w.entry == order[o] ? w.entry_type : ATTACH_UPROBE_MULTI;
 			b.offsets[b.n] = plans[i].probe_offset;
-			b.cookies[b.n++] = cookie_of(&plans[i]);
+			b.cookies[b.n++] = cookie_of(e, &plans[i]);
 		}
 		err = batch_attach(a, f, &b, order[o], type, order[o] == CALL_ALLOC_EXIT, path);
 	}
@@ -226,7 +242,7 @@ static int take_new(const struct attacher *a, struct attached *f, int fd, bool w
 		f->info.functions += plans[i].planned;
 	if (err || !f->info.functions)
 		return err;
-	return attach_plans(a, f, fd, plans, n, with_return);
+	return attach_plans(a, f, fd, &elf, plans, n, with_return);
 }
 
 int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret)

@@ -256,6 +256,7 @@ static void settle_place(const struct elf_func *f, const struct candidate *c, co
 	p->slot_words = c->slot_words;
 	p->needs_return = shape_needs_return(p->shape);
 	p->can_return = !c->slot_words;
+	p->may_throw = p->needs_return && is_throwing_new(p->func);
 	if (!p->planned)
 		return;
 	memcpy(shape_why, p->why, sizeof(shape_why));
@@ -263,7 +264,7 @@ static void settle_place(const struct elf_func *f, const struct candidate *c, co
 		p->why[0] = '\0';
 	if (p->kind == INSN_STEPPED)
 		add_hazard(p, HAZARD_STEPPED);
-	if (p->needs_return && is_throwing_new(p->func))
+	if (p->may_throw)
 		add_hazard(p, HAZARD_THROWS);
 	if (s->to_entry)
 		add_hazard(p, HAZARD_LOOPS);

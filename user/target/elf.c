@@ -195,6 +195,18 @@ static void add_segment(struct elf_priv *p, const GElf_Phdr *ph)
 	};
 }
 
+static void widen_text(struct elf_file *e, const GElf_Phdr *ph)
+{
+	uint64_t end = ph->p_vaddr + ph->p_memsz;
+
+	if (end < ph->p_vaddr)
+		return; /* a broken header spans nothing */
+	if (!e->text_end || ph->p_vaddr < e->text_start)
+		e->text_start = ph->p_vaddr;
+	if (end > e->text_end)
+		e->text_end = end;
+}
+
 static int read_segments(Elf *elf, struct elf_file *e, struct elf_priv *p)
 {
 	size_t n;
@@ -209,6 +221,8 @@ static int read_segments(Elf *elf, struct elf_file *e, struct elf_priv *p)
 			return -EBADMSG;
 		if (ph.p_type == PT_LOAD)
 			add_segment(p, &ph);
+		if (ph.p_type == PT_LOAD && ph.p_flags & PF_X)
+			widen_text(e, &ph);
 		interp |= ph.p_type == PT_INTERP;
 		if (ph.p_type == PT_NOTE)
 			read_build_id(elf, &ph, e);

@@ -27,7 +27,8 @@ struct elf_file {
 	/* Defined functions of .dynsym and .symtab but STT_GNU_IFUNC, sorted by name, unique by (name, vaddr). */
 	struct elf_func *funcs;
 	size_t n_funcs;
-	void *priv; /* owned by elf.c: the file */
+	uint64_t text_start, text_end; /* addresses as linked that the executable segments span */
+	void *priv;		       /* owned by elf.c: the file */
 };
 
 /*

@@ -182,6 +182,22 @@ int proc_read_rss(uint32_t pid, struct proc_rss *ret)
 	return 0;
 }
 
+/* RLIMIT_AS ("Max address space" of /proc/PID/limits: soft limit first) or overcommit mode 2. */
+static bool memory_is_tight(uint32_t pid)
+{
+	static const char row[] = "Max address space";
+	char buf[2048];
+	uint64_t overcommit = 0;
+	_cleanup_(freep) char *path = xasprintf("/proc/%u/limits", pid);
+
+	if (fs_read_into(path, buf, sizeof(buf)) > 0) {
+		const char *limit = strstr(buf, row);
+		if (limit && strncmp(limit + sizeof(row) - 1 + strspn(limit + sizeof(row) - 1, " "), "unlimited", 9))
+			return true;
+	}
+	return fs_read_u64("/proc/sys/vm/overcommit_memory", &overcommit) == 0 && overcommit == 2;
+}
+
 int proc_read_guard(uint32_t pid, struct proc_guard *ret)
 {
 	char buf[STATUS_CAP];
@@ -196,6 +212,7 @@ int proc_read_guard(uint32_t pid, struct proc_guard *ret)
 	const char *features = status_value(text, "x86_Thread_features");
 	const char *shstk = features ? strstr(features, "shstk") : NULL;
 	ret->shadow_stack = shstk && shstk < features + strcspn(features, "\n");
+	ret->tight_memory = memory_is_tight(pid);
 	return 0;
 }
 

@@ -41,6 +41,7 @@ int proc_list_pids(uint32_t **ret, size_t *ret_n);
 struct proc_guard {
 	int seccomp_mode;
 	bool shadow_stack; /* x86_Thread_features has shstk */
+	bool tight_memory; /* allocations may fail before the machine is full: RLIMIT_AS is set or overcommit is strict */
 };
 int proc_read_guard(uint32_t pid, struct proc_guard *ret);
 
