@@ -17,3 +17,5 @@ $(E2E)/loop64 $(E2E)/loop32: $(E2E)/%: tests/e2e/targets/%.S tests/flags.mk
 	$(call msg,AS,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)as $(ASFLAGS) $< -o $@.o && ld -m $(LDMODE) -static $@.o -o $@
+
+$(B)/bench/plain $(B)/bench/progtime: LDFLAGS += -lbpf
