@@ -448,7 +448,8 @@ def run_exact(argv, tag, layer="heap", env=None, unmatched=True, tool_args=(), *
 # --- the LD_PRELOAD counter ---
 
 TRUTH_SITES = ["malloc", "calloc", "realloc", "reallocarray", "posix_memalign", "memalign", "aligned_alloc", "valloc", "pvalloc"]
-TRUTH_MAGIC = 0x3148545552544D54
+TRUTH_MAGIC = 0x3248545552544D54
+TRUTH_HEAD = struct.Struct("<QQQ")  # magic, records, epoch
 TRUTH_RECORDS = 1024
 TRUTH_RECORD = struct.Struct("<Q16s7Q9Q9Q")
 
@@ -460,8 +461,8 @@ class Counter:
         self.lib = build("libtruth.so")[0]
         self.path = directory / "truth"
         with open(self.path, "wb") as f:
-            f.write(struct.pack("<QQ", TRUTH_MAGIC, 0))
-            f.truncate(16 + TRUTH_RECORDS * TRUTH_RECORD.size)
+            f.write(TRUTH_HEAD.pack(TRUTH_MAGIC, 0, 0))
+            f.truncate(TRUTH_HEAD.size + TRUTH_RECORDS * TRUTH_RECORD.size)
         os.chmod(self.path, 0o666)
 
     def command(self, argv, also=()):
@@ -469,13 +470,20 @@ class Counter:
         preload = ":".join([str(self.lib), *map(str, also)])
         return ["/usr/bin/env", f"LD_PRELOAD={preload}", f"TRUTH_FILE={self.path}", *map(str, argv)]
 
+    def begin_epoch(self):
+        """Everything counts anew from here. Only while all counted processes stand still."""
+        with open(self.path, "r+b") as f:
+            magic, n, epoch = TRUTH_HEAD.unpack(f.read(TRUTH_HEAD.size))
+            f.seek(0)
+            f.write(TRUTH_HEAD.pack(magic, n, epoch + 1))
+
     def records(self):
         data = self.path.read_bytes()
-        n = struct.unpack_from("<QQ", data)[1]
+        n = TRUTH_HEAD.unpack_from(data)[1]
         check(n <= TRUTH_RECORDS, f"{n} program images, the counter has room for {TRUTH_RECORDS}")
         found = []
         for i in range(n):
-            x = TRUTH_RECORD.unpack_from(data, 16 + i * TRUTH_RECORD.size)
+            x = TRUTH_RECORD.unpack_from(data, TRUTH_HEAD.size + i * TRUTH_RECORD.size)
             r = dict(zip(("alloc_bytes", "alloc_count", "free_bytes", "free_count", "unmatched_free", "twice", "full"), x[2:9]))
             r.update(pid=x[0], comm=x[1].rstrip(b"\0").decode(), live_bytes=r["alloc_bytes"] - r["free_bytes"],
                      live_count=r["alloc_count"] - r["free_count"], site_bytes=dict(zip(TRUTH_SITES, x[9:18])),
@@ -483,6 +491,20 @@ class Counter:
             check(not r["full"] and not r["twice"], f"the counter itself lost track of {r['comm']} ({r['pid']}): {r}")
             found.append(r)
         return found
+
+
+def stop_in_system_calls(pid, seconds=20):
+    """Stops a process at a moment when none of its threads is in a function of the allocator: all wait in a system call."""
+    def quiet():
+        os.kill(pid, signal.SIGSTOP)
+        wait_until(lambda: Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T", 5, f"{pid} stops")
+        calls = [t.read_text().split()[0] for t in Path(f"/proc/{pid}/task").glob("*/syscall")]
+        if all(c.isdigit() for c in calls):  # "-1": stopped while it ran its own code
+            return True
+        os.kill(pid, signal.SIGCONT)
+        return False
+
+    wait_until(quiet, seconds, f"all threads of {pid} wait in system calls", step=0.05)
 
 
 def last_lines(tool):

@@ -41,7 +41,7 @@ enum site {
 
 enum { MAX_RECORDS = 1024, SLOTS = 1 << 23, BOOT_BYTES = 1 << 16 };
 
-#define MAGIC 0x3148545552544d54ull
+#define MAGIC 0x3248545552544d54ull
 
 struct record {
 	uint64_t pid;
@@ -56,6 +56,7 @@ struct record {
 struct truth_file {
 	uint64_t magic;
 	uint64_t n_records; /* claimed; may exceed MAX_RECORDS: then some are missing */
+	uint64_t epoch;	    /* raised from outside while all processes stand still: everything counts from there anew */
 	struct record records[MAX_RECORDS];
 };
 
@@ -67,9 +68,10 @@ struct block {
 struct state { /* wiped in a forked child */
 	char lock;
 	bool claimed;
+	uint64_t epoch; /* of the shared file, as last seen */
 	struct record *record;
 	uint64_t used;
-	struct block blocks[SLOTS];
+	struct block blocks[SLOTS] __attribute__((aligned(4096)));
 };
 
 static struct {
@@ -200,7 +202,21 @@ static void claim_record(void)
 		r->comm[n - 1] = 0;
 	r->pid = (uint64_t)getpid();
 	state->record = r;
+	state->epoch = file->epoch;
 	state->claimed = true;
+}
+
+/* As Tidemark's attach does it: totals start from nothing, and blocks from before are unknown. */
+static void begin_epoch(void)
+{
+	struct record *r = state->record, fresh = { .pid = r->pid };
+
+	memcpy(fresh.comm, r->comm, sizeof(fresh.comm));
+	*r = fresh;
+	if (madvise(state->blocks, sizeof(state->blocks), MADV_DONTNEED))
+		die("truth_preload: cannot clear its table\n");
+	state->used = 0;
+	state->epoch = file->epoch;
 }
 
 static struct record *enter(void)
@@ -211,6 +227,8 @@ static struct record *enter(void)
 		sched_yield();
 	if (!state->claimed)
 		claim_record();
+	if (state->epoch != __atomic_load_n(&file->epoch, __ATOMIC_RELAXED))
+		begin_epoch();
 	errno = err;
 	return state->record;
 }

@@ -63,19 +63,21 @@ static void book_unmap(const void *p, size_t bytes)
 	}
 }
 
-static inline __attribute__((always_inline)) void *raw(long nr, long a, long b, long c, long d, long e, long f)
-{
-	register long r10 __asm__("r10") = d;
-	register long r8 __asm__("r8") = e;
-	register long r9 __asm__("r9") = f;
-	long ret;
-
-	__asm__ volatile("syscall"
-			 : "=a"(ret)
-			 : "a"(nr), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
-			 : "rcx", "r11", "memory");
-	return ret < 0 && ret > -4096 ? MAP_FAILED : (void *)ret;
-}
+/* A macro, because an inlined function would be a frame of its own in the stacks. */
+#define raw(nr, a, b, c, d, e, f) \
+	__extension__({ \
+		register long r10_ __asm__("r10") = (long)(d); \
+		register long r8_ __asm__("r8") = (long)(e); \
+		register long r9_ __asm__("r9") = (long)(f); \
+		long ret_; \
+\
+		__asm__ volatile("syscall" \
+				 : "=a"(ret_) \
+				 : "a"((long)(nr)), "D"((long)(a)), "S"((long)(b)), "d"((long)(c)), "r"(r10_), \
+				   "r"(r8_), "r"(r9_) \
+				 : "rcx", "r11", "memory"); \
+		ret_<0 && ret_> - 4096 ? MAP_FAILED : (void *)ret_; \
+	})
 
 SITE void *site_map_a(size_t n)
 {
