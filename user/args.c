@@ -268,9 +268,11 @@ static int parse_option(int argc, char **argv, int *at, struct settings *s)
 		log_error("%s", why ? why : strerror(-err));
 		return EXIT_FAILURE;
 	}
-	if (err && !why)
-		why = xasprintf("\"%s\" is not a valid value of --%s (%s)", value, o->name, o->value);
-	return err ? usage_error(why) : 0;
+	if (!err)
+		return 0;
+	_cleanup_(freep) char *full = why ? xasprintf("%s: %s", arg, why) :
+					    xasprintf("%s: \"%s\" is not a valid value (%s)", arg, value, o->value);
+	return usage_error(full);
 }
 
 static int take_command(char **argv, struct settings *s)

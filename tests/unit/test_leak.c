@@ -338,7 +338,7 @@ static void a_heap_that_cannot_be_seen_is_not_watched(void **state)
 	struct snap_proc *p = synth_proc(f->world, 7);
 
 	(void)state;
-	p->losses[LOSS_RETURN_UNSAFE] = 1; /* live heap is 0 there whatever happens */
+	p->live_unknown = true; /* live heap is 0 there whatever happens */
 	for (int i = 0; i < 4; i++, p->anon_bytes += 5 * MIB)
 		check(f);
 	assert_int_equal(f->n_seen, 1);

@@ -461,7 +461,7 @@ static void live_is_unknown_where_returns_are_not_seen(void **state)
 	world_init(&w);
 	struct model_proc *p = add_proc(&w, 1, "p");
 	add_stack(&w, p, LAYER_HEAP, 0x12, 0);
-	snap_of(p)->losses[LOSS_RETURN_UNSAFE] = 1;
+	snap_of(p)->live_unknown = true;
 	struct report *r = build(&w);
 	assert_false(r->procs[0].layers[LAYER_HEAP].live_known);
 	assert_false(r->procs[0].stacks[0].counts.live_known);

@@ -168,8 +168,10 @@ int ages_step(struct ages *a, const struct age_walk *w)
 
 static double age_s(uint64_t now_ns, uint64_t born_ms)
 {
-	/* 32 bits of milliseconds hold 49 days; the difference is right across the wrap. */
-	return (double)(uint32_t)((uint32_t)(now_ns / NS_PER_MS) - (uint32_t)born_ms) / 1000;
+	uint32_t age_ms = (uint32_t)(now_ns / NS_PER_MS) - (uint32_t)born_ms;
+
+	/* 32 bits of milliseconds hold 49 days, across the wrap too; what seems older was born after the walk had begun. */
+	return age_ms > UINT32_MAX - 60000 ? 0 : (double)age_ms / 1000;
 }
 
 bool ages_find(const struct ages *a, const struct sum_key *key, uint64_t now_ns, struct age_figures *ret)

@@ -185,7 +185,7 @@ int follow_seed(struct follow *f)
 	if (err)
 		return err;
 	for (size_t i = 0; i < n; i++) {
-		if (f->target->kind == TARGET_ALL && is_kernel_thread(pids[i]))
+		if (find_pid(f, pids[i]) || (f->target->kind == TARGET_ALL && is_kernel_thread(pids[i])))
 			continue;
 		err = follow_enter(f, pids[i], true);
 		if (err && err != -ESRCH && err != -ENOENT)

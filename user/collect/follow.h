@@ -58,7 +58,10 @@ struct follow {
 
 void follow_done(struct follow *f);
 
-/* Enters every process that the target names now, and their children. Number of processes or -errno. */
+/*
+ * Enters every process that the target names now, and their children. Number of new ones or -errno. Also called later: a control group's
+ * members come and go without an event.
+ */
 int follow_seed(struct follow *f);
 /* Enters one. -ESRCH: gone. late: it ran before. */
 int follow_enter(struct follow *f, uint32_t pid, bool late);

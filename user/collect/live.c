@@ -79,6 +79,8 @@ static void drain(struct live_source *s)
 
 static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **ret)
 {
+	if (s->opts.target->kind == TARGET_CGROUP)
+		(void)follow_seed(&s->follow); /* the group may be gone: its processes are then, too */
 	drain(s);
 	bool gone = follow_running(&s->follow) == 0;
 	int err = assemble(&s->assembly, ret);

@@ -44,6 +44,7 @@ struct snap_proc {
 	uint64_t peak_live_bytes[LAYER_NR];
 	uint64_t hits;		/* cumulative probe hits */
 	uint64_t losses[LOSS_NR];
+	bool live_unknown; /* return probes would harm it: allocations are counted, what lives is not known */
 };
 
 struct snap_stack {

@@ -267,7 +267,7 @@ static bool live_known(const struct model_proc *p, enum layer layer)
 {
 	bool calls = layer == LAYER_HEAP || layer == LAYER_PYTHON;
 
-	return !calls || !p->snap->losses[LOSS_RETURN_UNSAFE];
+	return !calls || !p->snap->live_unknown;
 }
 
 static void build_stack(struct builder *b, const struct model_proc *p, const struct model_stack *s,
