@@ -17,7 +17,7 @@
 #include "target/elf.h"
 #include "util/mem.h"
 
-#define BODY_BYTES_MAX 2048	  /* the largest such function met (musl's __malloc_alloc_meta) has 900 */
+#define BODY_BYTES_MAX 2048	  /* the largest one met, musl's __malloc_alloc_meta, has 817 */
 #define DEPTH_BYTES_MAX 4096	  /* of stack below the slot: more is no wrapper */
 #define LOOKS_MAX 256		  /* per file; Debian's libcs take 10 */
 #define CODE_BYTES_MAX (64 << 20) /* searched per file */
@@ -46,30 +46,17 @@ struct search {
 	uint32_t n_index;     /* rows; 0: no usable table */
 };
 
-/* glibc's; _dl_early_allocate is in static programs only. musl's. The one through which other allocators map. */
 bool wrapper_wants(const char *symbol)
 {
-	static const char *const names[] = { "mmap",
-					     "mmap64",
-					     "__mmap",
-					     "__mmap64",
-					     "munmap",
-					     "__munmap",
-					     "mremap",
-					     "__mremap",
-					     "brk",
-					     "__brk",
-					     "sbrk",
-					     "__sbrk",
-					     "_dl_early_allocate",
-					     "__malloc_alloc_meta",
-					     "__expand_heap",
-					     "__simple_malloc",
-					     "__unmapself",
-					     "syscall" };
+	/* Both libraries'; glibc's in static programs; musl's; the one through which other allocators map. */
+	static const char names[] = "mmap\0mmap64\0munmap\0mremap\0brk\0sbrk\0"
+				    "__mmap\0__mmap64\0__munmap\0__mremap\0__brk\0__sbrk\0"
+				    "_dl_early_allocate\0"
+				    "__malloc_alloc_meta\0__expand_heap\0__simple_malloc\0__unmapself\0"
+				    "syscall\0";
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (!strcmp(symbol, names[i]))
+	for (const char *n = names; *n; n += strlen(n) + 1)
+		if (!strcmp(symbol, n))
 			return true;
 	return false;
 }
