@@ -18,4 +18,4 @@ $(E2E)/loop64 $(E2E)/loop32: $(E2E)/%: tests/e2e/targets/%.S tests/flags.mk
 	$(Q)mkdir -p $(@D)
 	$(Q)as $(ASFLAGS) $< -o $@.o && ld -m $(LDMODE) -static $@.o -o $@
 
-$(B)/bench/plain $(B)/bench/progtime: LDFLAGS += -lbpf
+$(B)/bench/plain $(B)/bench/empty $(B)/bench/progtime: LDFLAGS += -lbpf

@@ -231,6 +231,28 @@ class Plain:
         return hits
 
 
+class Empty:
+    """build/bench/empty: Tidemark's places, programs that do nothing. Does not work on kernels without sessions."""
+
+    def __init__(self, places):
+        self.p = start([BUILD / "bench/empty", *places], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.works = self.p.stdout.readline() == b"attached\n"
+        if not self.works and self.p.wait(10) != 77:
+            raise Failure("the empty programs could not be attached")
+
+    def end(self):
+        self.p.stdin.close()
+        self.p.wait(20)
+        self.p.stdout.close()
+
+
+def planned_places(pid):
+    """The file and the offsets of malloc and free where `tidemark probes` would put its probes."""
+    out = subprocess.run([TOOL, "probes", "-p", str(pid), "-f", "json"], capture_output=True, text=True, check=True).stdout
+    probes = {l["symbol"]: l for l in map(json.loads, out.splitlines()) if l["type"] == "probe" and l["planned"]}
+    return probes["malloc"]["module"], probes["malloc"]["offset"], probes["free"]["offset"]
+
+
 class Progtime:
     """build/bench/progtime: how often and how long the kernel's BPF programs ran."""
 
@@ -283,30 +305,24 @@ def against(bar, value, at_least=False):
 
 # --- 1: the pair ---
 
-class Costs:
-    def __init__(self):
-        self.bare, self.tidemark, self.plain, self.neighbour = [], [], [], []
-        self.body = []
-
-
-def round_tidemark(target, neighbour, costs):
+def tidemark_round(target, neighbour, costs):
     watch = Watch(target.pid).attached()
-    before, had = target.made, 0
-    costs.tidemark.append(target.measure())
-    costs.neighbour.append(neighbour.measure())
+    before = target.made
+    costs["tidemark"].append(target.measure())
+    costs["neighbour"].append(neighbour.measure())
     seen = len(watch.ticks)
     wait_until(lambda: len(watch.ticks) > seen + 1 or watch.p.poll() is not None, 10, "an interval after the pairs")
-    costs.body += [t["self"]["body_ns"] for _, t in watch.ticks if t["self"]["body_ns"]]
-    had = watch.counted(target.pid)
+    costs["body"] += [t["self"]["body_ns"] for _, t in watch.ticks if t["self"]["body_ns"]]
+    counted = watch.counted(target.pid)
     watch.end()
-    if had < target.made - before:
-        raise Failure(f"tidemark counted {had} of {target.made - before} allocations: what was measured is not the whole cost")
+    if counted < target.made - before:
+        raise Failure(f"tidemark counted {counted} of {target.made - before} allocations: what was measured is not the whole cost")
 
 
-def round_plain(target, env, costs):
+def plain_round(target, env, costs):
     plain = Plain(target.pid, env)
     before = target.made
-    costs.plain.append(target.measure())
+    costs["plain"].append(target.measure())
     pairs = target.made - before
     hits = plain.end()
     # The target's own input and output allocate nothing.
@@ -314,10 +330,18 @@ def round_plain(target, env, costs):
         raise Failure(f"plain probes were hit {hits} times in {pairs} pairs")
 
 
+def empty_round(target, places, costs):
+    empty = Empty(places)
+    if empty.works:
+        costs["empty"].append(target.measure())
+    empty.end()
+
+
 def pair_rounds(target, neighbour, env, rounds):
-    costs = Costs()
-    steps = [lambda: costs.bare.append(target.measure()), lambda: round_tidemark(target, neighbour, costs),
-             lambda: round_plain(target, env, costs)]
+    costs = {k: [] for k in ("bare", "tidemark", "empty", "plain", "neighbour", "body")}
+    places = planned_places(target.pid)
+    steps = [lambda: costs["bare"].append(target.measure()), lambda: tidemark_round(target, neighbour, costs),
+             lambda: empty_round(target, places, costs), lambda: plain_round(target, env, costs)]
     for n in range(rounds):
         for i in range(len(steps)):
             steps[(n + i) % len(steps)]()
@@ -343,22 +367,30 @@ def program_times(target):
     return wall, sorted(rows, key=lambda r: -r[1] * r[2])
 
 
+PAIR_ROWS = (("bare", "bare"), ("tidemark", "tidemark attached"), ("empty", "its probes with empty programs"),
+             ("plain", "plain probes on first instructions"), ("neighbour", "not observed, while another process is"))
+
+
+def print_pair(costs, rounds):
+    heading(f"1. A pair of malloc(64) and free, ns ({rounds} rounds in turn)", "min", "median", "max")
+    for key, label in PAIR_ROWS:
+        if not costs[key]:
+            continue
+        wall, cpu = zip(*costs[key])
+        bar = "; " + against(2000, statistics.median(wall)) if key == "tidemark" else ""
+        row(label, *spread(wall), f"processor time {statistics.median(cpu):,.1f}" + bar)
+    for key, bar in (("plain", 8), ("empty", None)):
+        ratios = [other[0] / own[0] for other, own in zip(costs[key], costs["tidemark"])]
+        if ratios:
+            row(f"{dict(PAIR_ROWS)[key].split(' with')[0]} / tidemark"[:46], *spread(ratios, 2),
+                against(bar, statistics.median(ratios), at_least=True) if bar else "round by round")
+    if costs["body"]:
+        row("a program's run, as tidemark says (body_ns)", *spread(costs["body"]))
+
+
 def bench_pair(env, options):
     target, neighbour = Pair(env), Pair(env)
-    costs = pair_rounds(target, neighbour, env, options.rounds)
-    wall = {k: [w for w, _ in getattr(costs, k)] for k in ("bare", "tidemark", "plain", "neighbour")}
-    cpu = {k: [c for _, c in getattr(costs, k)] for k in wall}
-    heading(f"1. A pair of malloc(64) and free, ns ({options.rounds} rounds in turn)", "min", "median", "max")
-    cost = statistics.median(wall["tidemark"])
-    for key, label, note in (("bare", "bare", ""), ("tidemark", "tidemark attached", against(2000, cost)),
-                             ("plain", "plain probes on first instructions", ""),
-                             ("neighbour", "a process not observed, while another is", "")):
-        row(label, *spread(wall[key]), note or f"processor time {statistics.median(cpu[key]):,.1f}")
-    row("tidemark attached, processor time", *spread(cpu["tidemark"]))
-    ratios = [p / t for p, t in zip(wall["plain"], wall["tidemark"])]
-    row("plain / tidemark, round by round", *spread(ratios, 2), against(8, statistics.median(ratios), at_least=True))
-    if costs.body:
-        row("a program's run, as tidemark says (body_ns)", *spread(costs.body))
+    print_pair(pair_rounds(target, neighbour, env, options.rounds), options.rounds)
     slowed, rows = program_times(target)
     heading(f"   Programs per pair, as the kernel measures them (a pair then takes {slowed:,.0f} ns)", "runs", "ns/run", "ns/pair")
     for name, runs, ns in rows:
@@ -497,13 +529,13 @@ class Timeline(threading.Thread):
         try:
             while self.go:
                 began = time.monotonic()
-                wall, _ = self.target.run(5000)
-                self.rounds.append((began, time.monotonic(), wall))
+                wall, cpu = self.target.run(5000)
+                self.rounds.append((began, time.monotonic(), wall, cpu))
         except Failure as e:
             self.error = e
 
     def between(self, first, last):
-        return [ns for began, ended, ns in self.rounds if began >= first and ended <= last]
+        return [ns for began, ended, ns, _ in self.rounds if began >= first and ended <= last]
 
 
 def kill_once(target, moment):
@@ -530,7 +562,8 @@ def kill_once(target, moment):
     if timeline.error or target.p.poll() is not None:
         raise Failure("the target did not outlive the kill")
     before = statistics.median(timeline.between(born, started))
-    felt = [ended - killed for began, ended, ns in timeline.rounds if ended > killed and ns > 5 * before and ns > 200]
+    # By its processor time: a round that waited for a processor is not a slow one.
+    felt = [ended - killed for _, ended, _, ns in timeline.rounds if ended > killed and ns > 5 * before]
     return {"before": before, "while": timeline.between(attached, killed) if attached else [],
             "after": statistics.median(timeline.between(gone, time.monotonic())), "felt": max(felt, default=0), "left": left}
 
