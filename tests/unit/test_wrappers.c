@@ -286,14 +286,15 @@ __asm__(".pushsection .text\n"
 	"__sbrk: push %rax\n mov $12, %eax\n syscall\n wrappers_odd:\n ret\n .size __sbrk, . - __sbrk\n"
 	/* No size; the bytes of a call that never runs. */
 	".type munmap, @function\n"
-	"munmap: jmp 1f\n mov $11, %eax\n syscall\n wrappers_dead:\n 1: mov $11, %eax\n syscall\n wrappers_live:\n "
+	"munmap: jmp 1f\n mov $11, %eax\n syscall\n wrappers_dead:\n 1: call wrappers_other\n mov $11, %eax\n "
+	"syscall\n wrappers_live:\n "
 	"ret\n"
 	/* Another name, and no unwind table. */
 	".type wrappers_other, @function\n"
 	"wrappers_other: mov $11, %eax\n syscall\n wrappers_foreign:\n ret\n .size wrappers_other, . - wrappers_other\n"
 	/* Another name, with one. */
 	".type wrappers_listed, @function\n"
-	"wrappers_listed: .cfi_startproc\n push %rbp\n .cfi_def_cfa_offset 16\n xor %edi, %edi\n mov $11, %eax\n"
+	"wrappers_listed: .cfi_startproc\n push %rbp\n .cfi_def_cfa_offset 16\n call *%rax\n mov $11, %eax\n"
 	"mov %rdi, %rsi\n syscall\n wrappers_unnamed:\n pop %rbp\n .cfi_def_cfa_offset 8\n ret\n .cfi_endproc\n"
 	".size wrappers_listed, . - wrappers_listed\n"
 	/* A part that is entered with a word on the stack. */

@@ -48,15 +48,19 @@ struct search {
 
 bool wrapper_wants(const char *symbol)
 {
-	/* Both libraries'; glibc's in static programs; musl's; the one through which other allocators map. */
-	static const char names[] = "mmap\0mmap64\0munmap\0mremap\0brk\0sbrk\0"
-				    "__mmap\0__mmap64\0__munmap\0__mremap\0__brk\0__sbrk\0"
-				    "_dl_early_allocate\0"
-				    "__malloc_alloc_meta\0__expand_heap\0__simple_malloc\0__unmapself\0"
-				    "syscall\0";
+	static const char names[][20] = { /* both libraries */
+					  "mmap", "mmap64", "__mmap", "__mmap64", "munmap", "__munmap", "mremap",
+					  "__mremap", "brk", "__brk", "sbrk", "__sbrk",
+					  /* the one through which other allocators map */
+					  "syscall",
+					  /* glibc in static programs */
+					  "_dl_early_allocate",
+					  /* musl */
+					  "__malloc_alloc_meta", "__expand_heap", "__simple_malloc", "__unmapself"
+	};
 
-	for (const char *n = names; *n; n += strlen(n) + 1)
-		if (!strcmp(symbol, n))
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (!strcmp(symbol, names[i]))
 			return true;
 	return false;
 }
