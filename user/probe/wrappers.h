@@ -22,8 +22,9 @@ bool wrapper_wants(const char *symbol);
 
 /*
  * Sites of mmap, munmap, mremap, brk in the file, by the names above and, for files without symbols, by the code
- * before a `syscall` and the function starts of .eh_frame_hdr. Each address once, in no order. One whose rsp is not
- * the same on all paths is left out. Returns the number written, at most max.
+ * before a `syscall` and the functions listed in .eh_frame_hdr. Other calls of the same functions are among them. Each
+ * address once, in no order. One whose rsp is not the same on all paths is left out. Returns the number written, at
+ * most max.
  */
 size_t wrappers_find(const struct elf_file *e, struct wrapper_site *ret, size_t max);
 
