@@ -9,7 +9,7 @@
 
 #define for_each_loss(X) \
 	X(UNMATCHED_FREE, "unmatched_free", "free of a block that was allocated before the attach or inherited by fork") \
-	X(LATE_ATTACH, "late_attach", "the process ran before it was attached") \
+	X(LATE_ATTACH, "late_attach", "the process, or a library that it opened, ran before it was attached") \
 	X(LIVE_FULL, "live_full", "live map full: block counted in totals, its free will not be seen") \
 	X(LIVE_BUSY, "live_busy", "live map busy or out of memory: block counted in totals, its free will not be seen") \
 	X(SUMS_FULL, "sums_full", "table of sums full: the call is not counted") \

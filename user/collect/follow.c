@@ -230,6 +230,9 @@ static int take_mapping(struct follow *f, struct watched *w, const struct mappin
 	int err = attacher_take_file(f->attacher, fd, w->pid, gate(f, w, in), &info);
 	in->go |= info.go;
 	w->functions += info.functions;
+	/* A process that was there before the attach is late as a whole, and says so already. */
+	if (info.fresh && info.functions && !f->held && (w->scanned || !(w->flags & PROC_LATE)))
+		w->late_files++;
 	w->foreign |= info.foreign;
 	return err;
 }
@@ -252,6 +255,7 @@ int follow_scan_one(struct follow *f, struct watched *w)
 		int err = take_mapping(f, w, m, &in);
 		first = first ? first : err;
 	}
+	w->scanned = true;
 	struct text_ranges text = places_text(f->places, &w->id);
 	/* Without it the stacks of this process are cut more carefully than needed: no error. */
 	(void)bpf_map_update_elem(loader_map_fd(f->loader, KMAP_TEXTS), &w->id.image, &text, BPF_ANY);
@@ -318,6 +322,8 @@ static void on_exec(struct follow *f, const struct event *e)
 		w->files_changed = w->names_changed = true;
 		memset(&w->kernel, 0, sizeof(w->kernel));
 		w->kernel.id = e->id;
+		w->late_files = 0;
+		w->scanned = false;
 	} else {
 		w = watched_add(f, &e->id, e->life.flags, 0);
 	}

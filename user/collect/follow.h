@@ -32,6 +32,8 @@ struct watched {
 	bool names_changed;
 	bool seen;	     /* in the kernel's table at the last look */
 	int functions;	     /* probed for it */
+	bool scanned;	     /* its files were looked at before */
+	uint64_t late_files; /* files with functions that ran before their probes were in place */
 	bool foreign;	     /* 32-bit */
 	const char *unsafe;  /* why no return probes; NULL: safe */
 	uint64_t named_ns;
@@ -52,6 +54,7 @@ struct follow {
 	struct ranges *ranges;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
+	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all;	   /* by pid */
 	struct dead *dead;	   /* accounts whose entries are to be removed from the kernel's tables */
 };

@@ -186,8 +186,10 @@ static void on_code(void *ctx)
 	struct live_source *s = ctx;
 
 	(void)ring_buffer__consume(s->ring);
+	s->follow.held = true;
 	for (struct watched *w = s->follow.all; w; w = w->hh.next)
-		(void)follow_scan_one(&s->follow, w);
+		(void)follow_scan_one(&s->follow, w); /* what can't be probed shows as a process without functions */
+	s->follow.held = false;
 }
 
 static int start_command(struct live_source *s, char **ret_why)

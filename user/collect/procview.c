@@ -68,6 +68,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->overhead_pct = NAN; /* a hit's cost on this machine is not measured */
 		p->hits = w->kernel.hits;
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
+		p->losses[LOSS_LATE_ATTACH] += w->late_files;
 		p->live_unknown = w->unsafe != NULL;
 		read_memory(w, p);
 		read_limit(w, p, now_ns);

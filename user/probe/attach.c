@@ -268,5 +268,6 @@ int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_retur
 	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
 	a->files[a->n_files++] = f;
 	*ret = f.info;
+	ret->fresh = true;
 	return 0;
 }

@@ -23,6 +23,7 @@ void attacher_free(struct attacher *a);		       /* detaches everything */
 
 struct file_info {
 	int functions; /* that are now probed for this process; 0: the file has none */
+	bool fresh;    /* attached by this call */
 	bool go;       /* holds Go code */
 	bool foreign;  /* another class or machine (32-bit): can't be probed */
 };

@@ -12,12 +12,15 @@
 #include <sys/syscall.h>
 #include <sys/user.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "target/proc.h"
 #include "util/mem.h"
 
 #define SYSCALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
+#define EXEC_CHAIN_MS 150
+#define EXEC_CHAIN_MAX 16
 
 static void child(char *const argv[], bool quiet_stdout, int hold_fd, int fail_fd)
 {
@@ -31,8 +34,7 @@ static void child(char *const argv[], bool quiet_stdout, int hold_fd, int fail_f
 	(void)sigprocmask(SIG_SETMASK, &none, NULL); /* the command starts with default signals, not with our blocked ones */
 	if (read(hold_fd, &go, 1) != 1)
 		_exit(127); /* the parent gave up */
-	if (ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0)
-		(void)execvp(argv[0], argv);
+	(void)execvp(argv[0], argv);
 	err = errno;
 	(void)!write(fail_fd, &err, sizeof(err));
 	_exit(127);
@@ -102,31 +104,39 @@ static bool in_loader(pid_t pid, uint64_t base, uint64_t ip)
 	return same;
 }
 
-/* One step to the next stop. 1: at a system call; 0: another stop; -ESRCH: ended. */
-static int step(pid_t pid, int *signal_to_pass)
-{
-	int status;
+/* What a stopped child stopped for. */
+enum stop { STOP_SYSCALL, STOP_EXEC, STOP_SIGNAL, STOP_OTHER };
 
-	if (ptrace(PTRACE_SYSCALL, pid, NULL, (long)*signal_to_pass) || waitpid(pid, &status, 0) != pid)
-		return -ESRCH;
-	if (!WIFSTOPPED(status))
-		return -ESRCH;
-	*signal_to_pass = WSTOPSIG(status) == SYSCALL_STOP ? 0 : WSTOPSIG(status);
-	return WSTOPSIG(status) == SYSCALL_STOP;
+static enum stop stop_of(int status)
+{
+	if (status >> 8 == (SIGTRAP | PTRACE_EVENT_EXEC << 8))
+		return STOP_EXEC;
+	if (WSTOPSIG(status) == SYSCALL_STOP)
+		return STOP_SYSCALL;
+	return status >> 16 ? STOP_OTHER : STOP_SIGNAL; /* with an event number: not a signal of its own */
 }
 
-static int through_loader(pid_t pid, void (*on_code)(void *ctx), void *ctx)
+/* Lets it run on, with the signal that it was stopped for. */
+static bool resume(pid_t pid, enum __ptrace_request how, int status)
+{
+	long sig = status && stop_of(status) == STOP_SIGNAL ? WSTOPSIG(status) : 0;
+
+	return ptrace(how, pid, NULL, sig) == 0;
+}
+
+/* From a stop after exec to the program's own first system call. 0: *status is of a stop; -ESRCH: ended; 1: it did exec again. */
+static int through_loader(pid_t pid, int *status, void (*on_code)(void *ctx), void *ctx)
 {
 	uint64_t base = loader_base(pid);
-	int pass = 0;
 
 	on_code(ctx);
 	while (base) {
 		struct user_regs_struct regs;
-		int at_call = step(pid, &pass);
-		if (at_call < 0)
-			return at_call;
-		if (!at_call || ptrace(PTRACE_GETREGS, pid, NULL, &regs))
+		if (!resume(pid, PTRACE_SYSCALL, *status) || waitpid(pid, status, 0) != pid || !WIFSTOPPED(*status))
+			return -ESRCH;
+		if (stop_of(*status) == STOP_EXEC)
+			return 1;
+		if (stop_of(*status) != STOP_SYSCALL || ptrace(PTRACE_GETREGS, pid, NULL, &regs))
 			continue;
 		if (!in_loader(pid, base, regs.rip))
 			break;
@@ -137,22 +147,78 @@ static int through_loader(pid_t pid, void (*on_code)(void *ctx), void *ctx)
 	return 0;
 }
 
+/*
+ * Many commands are started through another (env, nice, sh -c exec): the loader of what follows is waited for too, if it comes soon.
+ * 1: it did exec; 0: it did not in time; -ESRCH: ended.
+ */
+static int wait_for_exec(pid_t pid, int *status)
+{
+	static const struct timespec pause = { .tv_nsec = 1000000 };
+
+	for (int ms = 0; ms < EXEC_CHAIN_MS; ms++) {
+		pid_t got = waitpid(pid, status, WNOHANG);
+		if (got < 0 || (got == pid && !WIFSTOPPED(*status)))
+			return -ESRCH;
+		if (got == pid && stop_of(*status) == STOP_EXEC)
+			return 1;
+		if (got == pid && !resume(pid, PTRACE_CONT, *status))
+			return -ESRCH;
+		if (got != pid)
+			(void)nanosleep(&pause, NULL); /* woken early: looks early */
+	}
+	return 0;
+}
+
+static void let_go(pid_t pid)
+{
+	int status = 0;
+
+	/* Ended meanwhile: nothing to let go. */
+	if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) || waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+		return;
+	(void)resume(pid, PTRACE_DETACH, status);
+}
+
+static int follow_execs(pid_t pid, int *status, void (*on_code)(void *ctx), void *ctx)
+{
+	int state = 1;
+
+	for (int i = 0; state == 1 && i < EXEC_CHAIN_MAX; i++) {
+		state = through_loader(pid, status, on_code, ctx);
+		if (state == 0 && !resume(pid, PTRACE_CONT, *status))
+			state = -ESRCH;
+		if (state == 0)
+			state = wait_for_exec(pid, status);
+	}
+	if (state >= 0)
+		let_go(pid);
+	return state < 0 ? state : 0;
+}
+
+/* Waits for the stop after exec; signals on the way are passed on. 0, or -ESRCH: it ended. */
+static int first_exec(pid_t pid, int *status)
+{
+	while (waitpid(pid, status, 0) == pid && WIFSTOPPED(*status)) {
+		if (stop_of(*status) == STOP_EXEC)
+			return 0;
+		if (!resume(pid, PTRACE_CONT, *status))
+			break;
+	}
+	return -ESRCH;
+}
+
 int launch_go(struct launch *l, void (*on_code)(void *ctx), void *ctx)
 {
-	int status, err = 0, exec_errno = 0;
+	int status = 0, exec_errno = 0;
+	long wanted = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEEXEC;
 
-	if (write(l->hold_fd, "g", 1) != 1)
+	if (ptrace(PTRACE_SEIZE, l->pid, NULL, wanted) || write(l->hold_fd, "g", 1) != 1)
 		return -errno;
-	if (waitpid(l->pid, &status, 0) != l->pid)
-		return -errno;
-	if (!WIFSTOPPED(status)) {
-		ssize_t n = read(l->fail_fd, &exec_errno, sizeof(exec_errno));
-		launch_done(l);
-		return n == sizeof(exec_errno) ? -exec_errno : -ESRCH;
-	}
-	if (ptrace(PTRACE_SETOPTIONS, l->pid, NULL, (long)PTRACE_O_TRACESYSGOOD) == 0)
-		err = through_loader(l->pid, on_code, ctx);
-	(void)ptrace(PTRACE_DETACH, l->pid, NULL, NULL); /* ended: nothing to detach */
+	int err = first_exec(l->pid, &status);
+	if (err && read(l->fail_fd, &exec_errno, sizeof(exec_errno)) == sizeof(exec_errno))
+		err = -exec_errno;
+	if (!err)
+		err = follow_execs(l->pid, &status, on_code, ctx);
 	launch_done(l);
 	return err;
 }
