@@ -4,8 +4,8 @@
 `make bench`: what Tidemark costs those it watches, what it uses itself, how fast it is there and how well it goes.
 
 Timings never fail the run, only errors do. Machines are shared and noisy: what is compared is measured in turn in one run, and medians are
-printed with the least and the most. The targets run with a copy of the C library of their own, so that probes that others have in the
-system's one at the same time change nothing here. Needs root.
+printed with the least and the most. Targets and Tidemark run with a copy of the C library of their own: what others run or probe on this
+machine at the same time then hits none of these probes, and their probes hit nothing here. Needs root.
 
   run.py [pair] [own] [first] [kill]      without arguments: all
 """
@@ -175,10 +175,10 @@ class Paced:
 class Watch:
     """A run of `tidemark top -f json` whose lines are read as they come. The intervals' last lines are kept."""
 
-    def __init__(self, pid, *more):
+    def __init__(self, pid, env):
         self.began = time.monotonic()
         self.meta, self.ticks, self.procs = None, [], []
-        self.p = start([TOOL, "top", "-p", pid, "-f", "json", *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.p = start([TOOL, "top", "-p", pid, "-f", "json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
         self.thread = threading.Thread(target=self._read, daemon=True)
         self.thread.start()
 
@@ -305,17 +305,16 @@ def against(bar, value, at_least=False):
 
 # --- 1: the pair ---
 
-def tidemark_round(target, neighbour, costs):
-    watch = Watch(target.pid).attached()
+def tidemark_round(target, neighbour, env, costs):
+    watch = Watch(target.pid, env).attached()
     before = target.made
     costs["tidemark"].append(target.measure())
     costs["neighbour"].append(neighbour.measure())
     seen = len(watch.ticks)
     wait_until(lambda: len(watch.ticks) > seen + 1 or watch.p.poll() is not None, 10, "an interval after the pairs")
-    costs["body"] += [t["self"]["body_ns"] for _, t in watch.ticks if t["self"]["body_ns"]]
     counted = watch.counted(target.pid)
     watch.end()
-    if counted < target.made - before:
+    if counted != target.made - before:
         raise Failure(f"tidemark counted {counted} of {target.made - before} allocations: what was measured is not the whole cost")
 
 
@@ -338,9 +337,9 @@ def empty_round(target, places, costs):
 
 
 def pair_rounds(target, neighbour, env, rounds):
-    costs = {k: [] for k in ("bare", "tidemark", "empty", "plain", "neighbour", "body")}
+    costs = {k: [] for k in ("bare", "tidemark", "empty", "plain", "neighbour")}
     places = planned_places(target.pid)
-    steps = [lambda: costs["bare"].append(target.measure()), lambda: tidemark_round(target, neighbour, costs),
+    steps = [lambda: costs["bare"].append(target.measure()), lambda: tidemark_round(target, neighbour, env, costs),
              lambda: empty_round(target, places, costs), lambda: plain_round(target, env, costs)]
     for n in range(rounds):
         for i in range(len(steps)):
@@ -348,14 +347,17 @@ def pair_rounds(target, neighbour, env, rounds):
     return costs
 
 
-def program_times(target):
+def program_times(target, env):
     """One more round in which the kernel measures the programs (which costs by itself)."""
     progtime = Progtime()
-    watch = Watch(target.pid).attached()
+    watch = Watch(target.pid, env).attached()
     ours = programs_of(watch.p.pid)
     before, pairs = progtime.read(), target.made
     wall, _ = target.measure()
     after, pairs = progtime.read(), target.made - pairs
+    seen = len(watch.ticks)
+    wait_until(lambda: len(watch.ticks) > seen, 10, "an interval after the pairs")
+    body = [t["self"]["body_ns"] for _, t in watch.ticks if t["self"]["body_ns"]]
     watch.end()
     progtime.end()
     rows = []
@@ -364,7 +366,7 @@ def program_times(target):
         _, runs0, ns0 = before.get(i, (name, 0, 0))
         if runs > runs0:
             rows.append((name, (runs - runs0) / pairs, (ns - ns0) / (runs - runs0)))
-    return wall, sorted(rows, key=lambda r: -r[1] * r[2])
+    return wall, body, sorted(rows, key=lambda r: -r[1] * r[2])
 
 
 PAIR_ROWS = (("bare", "bare"), ("tidemark", "tidemark attached"), ("empty", "its probes with empty programs"),
@@ -384,18 +386,18 @@ def print_pair(costs, rounds):
         if ratios:
             row(f"{dict(PAIR_ROWS)[key].split(' with')[0]} / tidemark"[:46], *spread(ratios, 2),
                 against(bar, statistics.median(ratios), at_least=True) if bar else "round by round")
-    if costs["body"]:
-        row("a program's run, as tidemark says (body_ns)", *spread(costs["body"]))
 
 
 def bench_pair(env, options):
     target, neighbour = Pair(env), Pair(env)
     print_pair(pair_rounds(target, neighbour, env, options.rounds), options.rounds)
-    slowed, rows = program_times(target)
+    slowed, body, rows = program_times(target, env)
     heading(f"   Programs per pair, as the kernel measures them (a pair then takes {slowed:,.0f} ns)", "runs", "ns/run", "ns/pair")
     for name, runs, ns in rows:
         if runs > 0.001:
             row(f"  {name}", f"{runs:.2f}", f"{ns:,.0f}", f"{runs * ns:,.0f}")
+    if body:
+        row("  any of them, as tidemark says (body_ns)", "", f"{statistics.median(body):,.0f}")
     target.end()
     neighbour.end()
 
@@ -430,7 +432,7 @@ def last_interval(path):
 def own_once(env, options, out):
     target = Paced(env, options.rate, options.alive)
     began = time.monotonic()
-    p = start([TOOL, "top", "-p", target.pid, "-f", "json", "--limit", "0", "-i", "1", "-o", out])
+    p = start([TOOL, "top", "-p", target.pid, "-f", "json", "--limit", "0", "-i", "1", "-o", out], env=env)
     time.sleep(options.settle)  # attaching and naming the stacks is another row's business
     index, from_s, (cpu0, user0) = len(target.seen) - 1, time.monotonic(), cpu_seconds(p.pid)
     time.sleep(options.seconds)
@@ -478,17 +480,17 @@ def bench_own(env, options):
 
 # --- 3: the first table ---
 
-def first_tick_s(pid):
-    watch = Watch(pid).attached()
+def first_tick_s(pid, env):
+    watch = Watch(pid, env).attached()
     seconds = watch.ticks[0][0]
     watch.end()
     return seconds
 
 
-def first_text_s(pid):
+def first_text_s(pid, env):
     """Until the last byte of the first table: the next one is a second away, so a silence of 0.3 s ends it."""
     began = time.monotonic()
-    p = start([TOOL, "top", "-p", pid], stdout=subprocess.PIPE)
+    p = start([TOOL, "top", "-p", pid], stdout=subprocess.PIPE, env=env)
     selector = selectors.DefaultSelector()
     selector.register(p.stdout, selectors.EVENT_READ)
     text, last = b"", 0.0
@@ -508,8 +510,8 @@ def bench_first(env, options):
     target = Paced(env, options.rate, options.alive)
     json_s, text_s = [], []
     for _ in range(7):
-        json_s.append(first_tick_s(target.pid))
-        text_s.append(first_text_s(target.pid))
+        json_s.append(first_tick_s(target.pid, env))
+        text_s.append(first_text_s(target.pid, env))
     target.end()
     heading("3. From start to the first table of one process, seconds (7 runs)", "min", "median", "max")
     row("first table (text)", *spread(text_s, 2), against(1.5, statistics.median(text_s)))
@@ -538,14 +540,14 @@ class Timeline(threading.Thread):
         return [ns for began, ended, ns, _ in self.rounds if began >= first and ended <= last]
 
 
-def kill_once(target, moment):
+def kill_once(target, env, moment):
     """One life: returns the costs before, while attached and after, and how long after the kill a probe was last felt."""
     timeline = Timeline(target)
     timeline.start()
     born = time.monotonic()
     wait_until(lambda: time.monotonic() > born + 0.2, 5, "bare rounds")
     started = time.monotonic()
-    watch = Watch(target.pid)
+    watch = Watch(target.pid, env)
     wait_until(lambda: time.monotonic() > started + moment or watch.p.poll() is not None, 10, "the moment", 0.001)
     if watch.p.poll() is not None:
         raise Failure("tidemark ended by itself")
@@ -572,7 +574,7 @@ def bench_kill(env, options):
     target = Pair(env)
     chance = random.Random(options.seed)
     moments = [chance.uniform(0.02, 2.0) for _ in range(options.kills)]
-    lives = [kill_once(target, m) for m in moments]
+    lives = [kill_once(target, env, m) for m in moments]
     target.end()
     heading(f"4. kill -9 at {options.kills} random moments, a pair in ns (seed {options.seed})", "min", "median", "max")
     row("before", *spread([l["before"] for l in lives]))
