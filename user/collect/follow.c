@@ -237,29 +237,36 @@ static int take_mapping(struct follow *f, struct watched *w, const struct mappin
 	return err;
 }
 
-int follow_scan_one(struct follow *f, struct watched *w)
+static int attach_files(struct follow *f, struct watched *w, const struct mappings *maps)
 {
-	_cleanup_(mappings_done) struct mappings maps = { 0 };
+	struct gate_input in = read_guard(f, w);
 	int first = 0;
 
-	w->files_changed = false;
-	places_stale(f->places, &w->id);
-	if (!(w->flags & PROC_HEAP) || mappings_read(w->pid, &maps))
-		return 0;
-	struct gate_input in = read_guard(f, w);
 	w->functions = 0;
-	for (size_t i = 0; i < maps.n; i++) {
-		const struct mapping *m = &maps.items[i];
-		if (!m->exec || !m->inode || (i && maps.items[i - 1].inode == m->inode && maps.items[i - 1].exec))
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct mapping *m = &maps->items[i];
+		if (!m->exec || !m->inode || (i && maps->items[i - 1].inode == m->inode && maps->items[i - 1].exec))
 			continue;
 		int err = take_mapping(f, w, m, &in);
 		first = first ? first : err;
 	}
 	w->scanned = true;
-	struct text_ranges text = places_text(f->places, &w->id);
+	return first;
+}
+
+int follow_scan_one(struct follow *f, struct watched *w)
+{
+	_cleanup_(mappings_done) struct mappings maps = { 0 };
+
+	w->files_changed = false;
+	places_stale(f->places, &w->id);
+	if (mappings_read(w->pid, &maps))
+		return 0; /* gone: its exit is on its way */
+	struct text_ranges text = places_text(w->pid, &maps);
+	entries_fill(f->entries, w->pid, &maps, &text);
 	/* Without it the stacks of this process are cut more carefully than needed: no error. */
 	(void)bpf_map_update_elem(loader_map_fd(f->loader, KMAP_TEXTS), &w->id.image, &text, BPF_ANY);
-	return first;
+	return w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0;
 }
 
 int follow_scan(struct follow *f)

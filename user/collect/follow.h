@@ -12,6 +12,7 @@
 #include <uthash.h>
 
 #include "abi.h"
+#include "collect/entries.h"
 #include "collect/place.h"
 #include "collect/ranges.h"
 #include "collect/snapshot.h"
@@ -52,6 +53,7 @@ struct follow {
 	struct attacher *attacher;
 	struct places *places;
 	struct ranges *ranges;
+	struct entries *entries;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */

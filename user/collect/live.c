@@ -27,6 +27,7 @@ struct live_source {
 	struct attacher *attacher;
 	struct places *places;
 	struct ranges *ranges;
+	struct entries *entries;
 	struct ages *ages;
 	struct ring_buffer *ring;
 	struct follow follow;
@@ -61,6 +62,7 @@ static void live_close(struct source *base)
 	ages_free(s->ages);
 	ranges_free(s->ranges);
 	places_free(s->places);
+	entries_free(s->entries);
 	loader_free(s->loader);
 	free(s);
 }
@@ -265,9 +267,11 @@ static void wire(struct live_source *s)
 	s->attacher = attacher_new(s->loader);
 	s->places = places_new();
 	s->ranges = ranges_new();
+	s->entries = entries_new();
 	s->ages = ages_new();
 	s->follow = (struct follow){ .loader = s->loader, .attacher = s->attacher, .places = s->places,
-				     .ranges = s->ranges, .target = s->opts.target, .flags = target_flags(&s->opts) };
+				     .ranges = s->ranges, .entries = s->entries,
+				     .target = s->opts.target, .flags = target_flags(&s->opts) };
 	s->assembly = (struct assembly){ .loader = s->loader, .follow = &s->follow, .ranges = s->ranges,
 					 .places = s->places, .ages = s->ages, .map = s->opts.map };
 }

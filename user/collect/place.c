@@ -188,7 +188,11 @@ static void image_read(struct image *im)
 
 void places_stale(struct places *p, const struct proc_key *id)
 {
-	image_of(p, id)->fresh = false;
+	struct image *im = NULL;
+
+	HASH_FIND(hh, p->images, id, sizeof(*id), im);
+	if (im)
+		im->fresh = false;
 }
 
 void places_forget(struct places *p, const struct proc_key *id)
@@ -252,19 +256,16 @@ static bool is_exe_text(const struct mapping *m, const char *exe)
 	return m->exec && exe && !strcmp(m->path, exe);
 }
 
-struct text_ranges places_text(struct places *p, const struct proc_key *id)
+struct text_ranges places_text(uint32_t pid, const struct mappings *maps)
 {
-	struct image *im = image_of(p, id);
 	struct text_ranges t = { 0 };
 	char link[64], exe[4096];
 
-	if (!im->fresh)
-		image_read(im);
-	snprintf(link, sizeof(link), "/proc/%u/exe", id->pid);
+	snprintf(link, sizeof(link), "/proc/%u/exe", pid);
 	ssize_t n = readlink(link, exe, sizeof(exe) - 1);
 	exe[n > 0 ? n : 0] = 0;
-	for (size_t i = 0; i < im->maps.n; i++) {
-		const struct mapping *m = &im->maps.items[i];
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct mapping *m = &maps->items[i];
 		if (!m->exec || !m->inode)
 			continue;
 		__u64 *start = is_exe_text(m, exe) ? &t.exe_start : &t.lib_start;

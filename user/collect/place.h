@@ -11,6 +11,7 @@
 
 #include "collect/snapshot.h"
 
+struct mappings;
 struct places;
 
 struct places *places_new(void);
@@ -23,8 +24,8 @@ void places_forget(struct places *p, const struct proc_key *id);
 /* Never fails: an address in no file gives module 0 and the address itself. */
 struct snap_frame places_frame(struct places *p, const struct proc_key *id, uint64_t addr, bool is_return);
 
-/* Text ranges of the image, for the kernel side. All zero: the process is gone. */
-struct text_ranges places_text(struct places *p, const struct proc_key *id);
+/* Text ranges of a process with these mappings, for the kernel side. */
+struct text_ranges places_text(uint32_t pid, const struct mappings *maps);
 
 /* Modules added since the last call, in the arena. */
 const struct snap_module *places_take_new(struct places *p, struct arena *arena, size_t *ret_n);
