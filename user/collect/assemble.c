@@ -14,6 +14,7 @@
 
 struct known_stack {
 	uint64_t id;
+	uint32_t image; /* 0: the unknown stack */
 	UT_hash_handle hh;
 };
 
@@ -48,17 +49,35 @@ void assembly_done(struct assembly *a)
 	kmap_reader_done(&a->reader);
 }
 
-static bool is_known(struct assembly *a, uint64_t id)
+/* NULL: it was known. */
+static struct known_stack *know(struct assembly *a, uint64_t id)
 {
 	struct known_stack *k = NULL;
 
 	HASH_FIND(hh, a->known, &id, sizeof(id), k);
 	if (k)
-		return true;
+		return NULL;
 	k = xcalloc(1, sizeof(*k));
 	k->id = id;
 	HASH_ADD(hh, a->known, id, sizeof(k->id), k);
-	return false;
+	return k;
+}
+
+/* Stacks belong to an image: when its last process is gone, they make room for others. */
+static void forget_stacks(struct assembly *a)
+{
+	struct known_stack *k, *next;
+
+	if (a->images_ended == a->follow->images_ended)
+		return;
+	a->images_ended = a->follow->images_ended;
+	HASH_ITER(hh, a->known, k, next) {
+		if (!k->image || follow_has_image(a->follow, k->image))
+			continue;
+		(void)bpf_map_delete_elem(loader_map_fd(a->loader, KMAP_STACKS), &k->id); /* gone already: as good */
+		HASH_DEL(a->known, k);
+		free(k);
+	}
 }
 
 /* First sight of a stack: its addresses are placed in files now, while the process is there. */
@@ -67,13 +86,15 @@ static void define_stack(struct work *w, uint64_t id, const struct proc_key *see
 	struct snap_stackdef def = { .stack_id = id, .site = site_name(SITE_NONE) };
 	struct stack st;
 
-	if (is_known(w->a, id))
+	struct known_stack *k = know(w->a, id);
+	if (!k)
 		return;
 	if (id > STACK_ID_LAYER_MASK && !bpf_map_lookup_elem(loader_map_fd(w->a->loader, KMAP_STACKS), &id, &st)) {
 		struct snap_frame *frames = arena_alloc(w->arena, st.n_ips, sizeof(*frames));
 		const struct proc_key *owner = follow_find(w->a->follow, &st.first_seen_in) ? &st.first_seen_in : seen_in;
 		for (uint32_t i = 0; i < st.n_ips && i < STACK_MAX_FRAMES; i++)
 			frames[i] = places_frame(w->a->places, owner, st.ip[i], i || !(st.flags & STACK_LEAF_IP));
+		k->image = st.first_seen_in.image;
 		def.site = site_name(st.site);
 		def.complete = st.flags & STACK_COMPLETE;
 		def.n_frames = st.n_ips;
@@ -175,6 +196,7 @@ static void sweep(struct work *w, uint64_t began_ns, bool walked)
 		(void)bpf_map_delete_elem(fd, &w->dead[i]); /* gone already: as good */
 	if (walked)
 		follow_buried(w->a->follow, began_ns);
+	forget_stacks(w->a);
 }
 
 static void read_tables(struct work *w)

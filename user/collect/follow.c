@@ -43,12 +43,34 @@ void follow_done(struct follow *f)
 	}
 }
 
+bool follow_has_image(const struct follow *f, uint32_t image)
+{
+	for (struct watched *w = f->all; w; w = w->hh.next)
+		if (w->id.image == image)
+			return true;
+	return false;
+}
+
+/* Called while the account that ends is still listed: one process that has the image is itself. */
+static void image_ended(struct follow *f, uint32_t image)
+{
+	int users = 0;
+
+	for (struct watched *w = f->all; w; w = w->hh.next)
+		users += w->id.image == image;
+	if (users > 1)
+		return;
+	(void)bpf_map_delete_elem(loader_map_fd(f->loader, KMAP_TEXTS), &image); /* never had one: as good */
+	f->images_ended++;
+}
+
 static void account_ended(struct follow *f, const struct proc_key *id)
 {
 	struct dead *d = NULL;
 
 	places_forget(f->places, id);
 	ranges_forget(f->ranges, id);
+	image_ended(f, id->image);
 	HASH_FIND(hh, f->dead, id, sizeof(*id), d);
 	if (d || !id->pid)
 		return;

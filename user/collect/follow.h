@@ -58,6 +58,7 @@ struct follow {
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all;	   /* by pid */
+	uint64_t images_ended;	   /* how many program images have no process any more */
 	struct dead *dead;	   /* accounts whose entries are to be removed from the kernel's tables */
 };
 
@@ -89,6 +90,8 @@ size_t follow_running(const struct follow *f);
 
 /* Heap probes for a process that so far is observed by pages and mappings only. */
 int follow_zoom(struct follow *f, uint32_t pid);
+
+bool follow_has_image(const struct follow *f, uint32_t image);
 
 /* Accounts that ended: their entries in sums and live can go. */
 bool follow_is_dead(const struct follow *f, const struct proc_key *id);
