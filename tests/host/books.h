@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
-/* What tests read of the maps, and what must hold of them at every quiet moment. Included after world.h and cmocka.h. */
+/*
+ * What tests read of the maps, and what must hold of them at every quiet moment. Included after world.h and cmocka.h.
+ */
 #ifndef TIDEMARK_HOST_BOOKS_H
 #define TIDEMARK_HOST_BOOKS_H
 
@@ -130,7 +132,7 @@ static inline void expect_no_loss(void)
 		assert_int_equal(orphan_loss_take((enum loss)i), 0);
 }
 
-/* Blocks of this account and stack in `live`, and those that a realloc under way has taken out. stack_id 0: of all stacks. */
+/* Blocks of this account and stack in `live`, and those that a realloc under way has taken out. */
 static inline struct sum tracked_of(const struct proc_key *id, uint64_t stack_id)
 {
 	struct sum t = { 0 };
@@ -139,7 +141,7 @@ static inline struct sum tracked_of(const struct proc_key *id, uint64_t stack_id
 	{
 		const struct live_key *k = (const struct live_key *)e->key;
 		const struct live_block *b = e->value;
-		if (id_equal(&k->proc, id) && (!stack_id || b->stack_id == stack_id)) {
+		if (id_equal(&k->proc, id) && b->stack_id == stack_id) {
 			t.alloc_bytes += b->bytes;
 			t.alloc_count++;
 		}
@@ -147,7 +149,7 @@ static inline struct sum tracked_of(const struct proc_key *id, uint64_t stack_id
 	for (int i = 0; i < world.n_threads; i++) {
 		const struct thread_state *ts = bpf_task_storage_get(&threads, &world.threads[i]->task, 0, 0);
 		const struct inflight *c = ts ? &ts->call[0] : NULL;
-		if (c && c->has_old && id_equal(&c->old_key.proc, id) && (!stack_id || c->old.stack_id == stack_id)) {
+		if (c && c->has_old && id_equal(&c->old_key.proc, id) && c->old.stack_id == stack_id) {
 			t.alloc_bytes += c->old.bytes;
 			t.alloc_count++;
 		}

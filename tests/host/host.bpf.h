@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The kernel as the BPF headers see it, on the host: included before them, it makes `bpf/<name>.bpf.h` compile as ordinary C. Maps are
- * generic tables keyed by the map object's address, with the sizes that the map's own declaration gives; kernel structs hold the
- * fields that are read; target memory is an image of regions. It decides nothing of what the programs do.
+ * The kernel as the BPF headers see it, on the host: included before them, it makes `bpf/<name>.bpf.h` compile as
+ * ordinary C. Maps are generic tables keyed by the map object's address, with the sizes that the map's own declaration
+ * gives; kernel structs hold the fields that are read; target memory is an image of regions. It decides nothing of what
+ * the programs do.
  *
- * Stricter than the kernel on purpose: an element that was deleted or replaced is freed, so that reading it afterwards is an error under
- * ASan, and a ring record begins as garbage, so that a field that nobody wrote shows.
+ * Stricter than the kernel on purpose: an element that was deleted or replaced is freed, so that reading it afterwards
+ * is an error under ASan, and a ring record begins as garbage, so that a field that nobody wrote shows.
  */
 #ifndef TIDEMARK_HOST_BPF_H
 #define TIDEMARK_HOST_BPF_H
@@ -455,14 +456,16 @@ static inline uint64_t bpf_ktime_get_ns(void)
 
 /* --- for tests --- */
 /* Read-only data of the programs (`cfg`) is written by user space before they are loaded: so it is here. */
-static inline void host_write_const(const volatile void *at, const void *from, size_t bytes)
+static inline void host_write_const(const volatile void *object, const void *from, size_t bytes)
 {
+	uintptr_t at = (uintptr_t)object;
 	size_t page = (size_t)sysconf(_SC_PAGESIZE);
-	uintptr_t first = (uintptr_t)at & ~(page - 1), end = ((uintptr_t)at + bytes + page - 1) & ~(page - 1);
 
+	barrier_var(at); /* else the compiler knows it for a constant's address and drops the writes */
+	uintptr_t first = at & ~(page - 1), end = (at + bytes + page - 1) & ~(page - 1);
 	if (mprotect((void *)first, end - first, PROT_READ | PROT_WRITE))
 		abort();
-	memcpy((void *)(uintptr_t)at, from, bytes);
+	memcpy((void *)at, from, bytes);
 }
 
 /* Empties all maps and the ring. */

@@ -344,7 +344,7 @@ static void test_frame_at_stack_pointer(void **state)
 	assert_int_equal(st->ip[2], MAIN_AT);
 }
 
-/* The same in a libc that is built with frame pointers (Ubuntu 24.04, Fedora): the wrapper's own frame is skipped with it. */
+/* A libc that is built with frame pointers (Ubuntu 24.04, Fedora): the wrapper's own frame is skipped with it. */
 static void test_wrapper_with_frame(void **state)
 {
 	(void)state;

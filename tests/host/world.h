@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * A small machine for the programs to run on: processes, threads with a real stack image, functions of an allocator, and what the
- * kernel does around a probe: entry, hijacked return address, trampoline, fork, exec, exit. Included after the BPF headers.
+ * A small machine for the programs to run on: processes, threads with a real stack image, functions of an allocator,
+ * and what the kernel does around a probe: entry, hijacked return address, trampoline, fork, exec, exit. Included after
+ * the BPF headers.
  *
- * Return probes follow kernel/events/uprobes.c (6.18) and arch/x86/kernel/uprobes.c: prepare_uretprobe, cleanup_return_instances,
- * uprobe_handle_trampoline, arch_uretprobe_is_alive.
+ * Return probes follow kernel/events/uprobes.c (6.18) and arch/x86/kernel/uprobes.c: prepare_uretprobe,
+ * cleanup_return_instances, uprobe_handle_trampoline, arch_uretprobe_is_alive.
  */
 #ifndef TIDEMARK_HOST_WORLD_H
 #define TIDEMARK_HOST_WORLD_H
@@ -71,6 +72,13 @@ static const struct fn fn_free_sized = FREE_FN(7, "free_sized", SHAPE_PTR_SIZE_T
 static const struct fn fn_new = WRAP_FN(8, "operator new");
 static const struct fn fn_new_array = WRAP_FN(9, "operator new[]");
 static const struct fn fn_new_nothrow = WRAP_FN(10, "operator new[](nothrow)");
+
+/* operator new of an allocator that has its own: it allocates, and it may throw. */
+static const struct fn fn_own_new = { "operator new",
+				      LIBC_FN(11),
+				      FN_ALLOC,
+				      { LAYER_HEAP, SHAPE_SIZE_TO_PTR, REG_NONE, REG_DI, REG_NONE, 0, 1,
+					SITE_FIRST_PROBE + 11, NEAR } };
 
 struct return_instance {
 	uint64_t slot, orig;
