@@ -68,7 +68,9 @@ def from_birth():
         tool.pump()
         proc, _ = h.last_lines(tool)[counter.records()[0]["pid"], "redis-server"]
         if "late_attach" in proc["losses"]:
-            h.check(proc["layers"]["heap"]["alloc_count_total"] <= counter.records()[0]["alloc_count"], "more than the truth")
+            seen, all_calls = proc["layers"]["heap"]["alloc_count_total"], counter.records()[0]["alloc_count"]
+            print(f"     said to be late: {seen} of {all_calls} allocations counted")
+            h.check(all_calls * 0.9 < seen <= all_calls, f"{seen} of {all_calls} allocations counted")
         else:
             h.compare_counter(tool, counter.records(), "^redis-server")
         h.check_equal(tool.ended()["reason"], "targets_gone", "reason of the end")
