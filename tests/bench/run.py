@@ -3,9 +3,10 @@
 """
 `make bench`: what Tidemark costs those it watches, what it uses itself, how fast it is there and how well it goes.
 
-Timings never fail the run, only errors do. Machines are shared and noisy: what is compared is measured in turn in one run, and medians are
-printed with the least and the most. Targets and Tidemark run with a copy of the C library of their own: what others run or probe on this
-machine at the same time then hits none of these probes, and their probes hit nothing here. Needs root.
+Timings never fail the run, only errors do. Machines are shared and noisy: what is compared is measured in turn in one run,
+and medians are printed with the least and the most. Targets and Tidemark run with a copy of the C library of their own:
+what others run or probe on this machine at the same time then hits none of these probes, and their probes hit nothing here.
+Needs root.
 
   run.py [pair] [own] [first] [kill]      without arguments: all
 """
@@ -184,6 +185,8 @@ class Watch:
 
     def _read(self):
         for raw in self.p.stdout:
+            if not raw.endswith(b"\n"):
+                break  # it was killed while it wrote
             line = json.loads(raw)
             if line["type"] == "tick":
                 self.ticks.append((time.monotonic() - self.began, line))
@@ -291,7 +294,8 @@ def row(*cells):
 
 def heading(title, *columns):
     print(f"\n{title}", flush=True)
-    row("", *columns)
+    if columns:
+        row("", *columns)
 
 
 def spread(values, digits=1, scale=1):
@@ -315,7 +319,7 @@ def tidemark_round(target, neighbour, env, costs):
     counted = watch.counted(target.pid)
     watch.end()
     if counted != target.made - before:
-        raise Failure(f"tidemark counted {counted} of {target.made - before} allocations: what was measured is not the whole cost")
+        raise Failure(f"tidemark counted {counted} of {target.made - before} allocations: this is not the whole cost")
 
 
 def plain_round(target, env, costs):
@@ -392,7 +396,8 @@ def bench_pair(env, options):
     target, neighbour = Pair(env), Pair(env)
     print_pair(pair_rounds(target, neighbour, env, options.rounds), options.rounds)
     slowed, body, rows = program_times(target, env)
-    heading(f"   Programs per pair, as the kernel measures them (a pair then takes {slowed:,.0f} ns)", "runs", "ns/run", "ns/pair")
+    heading(f"   Programs per pair, as the kernel measures them (a pair then takes {slowed:,.0f} ns)",
+            "runs", "ns/run", "ns/pair")
     for name, runs, ns in rows:
         if runs > 0.001:
             row(f"  {name}", f"{runs:.2f}", f"{ns:,.0f}", f"{runs * ns:,.0f}")
@@ -457,7 +462,7 @@ def print_own(found, label):
 
 
 def bench_own(env, options):
-    heading(f"2. Own use at {options.rate:,} allocations/s, 1,024 stacks, {options.alive:,} blocks alive, all stacks each second", "")
+    heading(f"2. Own use at {options.rate:,} allocations/s, 1,024 stacks, {options.alive:,} blocks alive, every stack shown")
     print_own(own_once(env, options, "/dev/null"), "to /dev/null")
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as d:
         path = Path(d) / "out.json"
