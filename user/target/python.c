@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Which CPython a process runs. Asked for every process of the system, so a program that is not Python has to cost a
+ * few small reads: symbols are looked up through the GNU hash table, not by walking tables of symbols. Guesses nothing: a
+ * file counts only when it defines the interpreter's symbols, and a version is either the constant that the interpreter
+ * itself reports or, shorter, the X.Y of the file's name.
+ *
+ *	Py_Version		since 3.11: the version as a number, 0xMMmmppLS (Include/cpython/initconfig.h, patchlevel.h)
+ *	Py_GetVersion()		all: its code loads the address of the string PY_VERSION ("3.10.13"). The string can't be
+ *				searched for: linkers join equal tails of strings, so it often is the end of
+ *				"/usr/local/python/3.10.13", as any other text could be.
+ *
+ * Files belong to whoever runs the target: nothing is mapped, every read is bounded, loops have limits.
+ */
+#include "target/python.h"
+
+#include <ctype.h>
+#include <elf.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "target/elf.h"
+#include "target/proc.h"
+#include "util/mem.h"
+
+#define SEGMENTS_MAX 64u /* files have 8 to 15 */
+#define DYNAMIC_MAX 128u /* entries; files have 20 to 60 */
+#define CHAIN_MAX 1024u	 /* symbols in one bucket; linkers aim at 2 */
+#define CODE_MAX 512u	 /* Py_GetVersion has 50 to 100 bytes in 2.7 to 3.13 */
+
+struct file {
+	int fd; /* borrowed */
+	Elf64_Phdr segments[SEGMENTS_MAX];
+	size_t n_segments;
+	uint64_t hash, symbols, strings; /* addresses as linked; 0: none */
+};
+
+struct version {
+	char text[PYTHON_VERSION_MAX]; /* "": not known */
+};
+
+static bool read_all(int fd, void *buf, size_t n, uint64_t offset)
+{
+	ssize_t got;
+
+	do
+		got = pread(fd, buf, n, (off_t)offset);
+	while (got < 0 && errno == EINTR);
+	return got >= 0 && (size_t)got == n;
+}
+
+/* From an address as linked, within one segment's part of the file. */
+static bool read_at(const struct file *f, uint64_t vaddr, void *buf, size_t n)
+{
+	for (size_t i = 0; i < f->n_segments; i++) {
+		const Elf64_Phdr *s = &f->segments[i];
+		if (s->p_type == PT_LOAD && vaddr >= s->p_vaddr && vaddr - s->p_vaddr <= s->p_filesz &&
+		    n <= s->p_filesz - (vaddr - s->p_vaddr))
+			return read_all(f->fd, buf, n, s->p_offset + (vaddr - s->p_vaddr));
+	}
+	return false;
+}
+
+static void read_dynamic(struct file *f, const Elf64_Phdr *dynamic)
+{
+	Elf64_Dyn entries[DYNAMIC_MAX];
+	size_t n = dynamic->p_filesz / sizeof(entries[0]);
+
+	if (n > DYNAMIC_MAX)
+		n = DYNAMIC_MAX;
+	if (!read_all(f->fd, entries, n * sizeof(entries[0]), dynamic->p_offset))
+		return;
+	for (size_t i = 0; i < n && entries[i].d_tag != DT_NULL; i++) {
+		uint64_t value = entries[i].d_un.d_ptr;
+		if (entries[i].d_tag == DT_GNU_HASH)
+			f->hash = value;
+		else if (entries[i].d_tag == DT_SYMTAB)
+			f->symbols = value;
+		else if (entries[i].d_tag == DT_STRTAB)
+			f->strings = value;
+	}
+}
+
+static bool file_open(int fd, struct file *f)
+{
+	Elf64_Ehdr head;
+
+	f->fd = fd;
+	if (!read_all(fd, &head, sizeof(head), 0) || memcmp(head.e_ident, ELFMAG, SELFMAG) ||
+	    head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB ||
+	    head.e_machine != EM_X86_64 || head.e_phentsize != sizeof(f->segments[0]) || head.e_phnum > SEGMENTS_MAX ||
+	    !read_all(fd, f->segments, head.e_phnum * sizeof(f->segments[0]), head.e_phoff))
+		return false;
+	f->n_segments = head.e_phnum;
+	for (size_t i = 0; i < f->n_segments; i++)
+		if (f->segments[i].p_type == PT_DYNAMIC)
+			read_dynamic(f, &f->segments[i]);
+	return true;
+}
+
+static bool symbol_is(const struct file *f, uint64_t index, const char *name, Elf64_Sym *ret)
+{
+	char text[32];
+	size_t n = strlen(name) + 1;
+	Elf64_Sym sym;
+
+	if (n > sizeof(text) || !read_at(f, f->symbols + index * sizeof(sym), &sym, sizeof(sym)) ||
+	    sym.st_shndx == SHN_UNDEF || !read_at(f, f->strings + sym.st_name, text, n) || memcmp(text, name, n))
+		return false;
+	*ret = sym;
+	return true;
+}
+
+static uint32_t gnu_hash(const char *name)
+{
+	uint32_t h = 5381;
+
+	for (; *name; name++)
+		h = h * 33 + (unsigned char)*name;
+	return h;
+}
+
+/*
+ * A defined symbol by the table that the dynamic linker uses:
+ *
+ *	| buckets, first symbol, words, shift | u64 filter[words] | u32 bucket[buckets] | u32 chain[] |
+ *
+ * chain[i] belongs to symbol first + i: its hash, lowest bit set in the last one of a bucket.
+ */
+static bool find_symbol(const struct file *f, const char *name, Elf64_Sym *ret)
+{
+	struct {
+		uint32_t buckets, first, words, shift;
+	} head;
+	uint32_t h = gnu_hash(name), index, entry = 0;
+	uint64_t filter;
+
+	if (!f->hash || !f->symbols || !f->strings || !read_at(f, f->hash, &head, sizeof(head)) || !head.buckets ||
+	    !head.words || head.shift > 31)
+		return false;
+	uint64_t at = f->hash + sizeof(head);
+	if (!read_at(f, at + 8ull * (h / 64 % head.words), &filter, sizeof(filter)) || !(filter >> h % 64 & 1) ||
+	    !(filter >> (h >> head.shift) % 64 & 1))
+		return false;
+	at += 8ull * head.words;
+	if (!read_at(f, at + 4ull * (h % head.buckets), &index, sizeof(index)) || index < head.first)
+		return false;
+	at += 4ull * head.buckets;
+	for (size_t i = 0; i < CHAIN_MAX && !(entry & 1); i++, index++) {
+		if (!read_at(f, at + 4ull * (index - head.first), &entry, sizeof(entry)))
+			return false;
+		if ((entry | 1) == (h | 1) && symbol_is(f, index, name, ret))
+			return true;
+	}
+	return false;
+}
+
+/* For files without that table: old linkers, and static programs, whose only table may be .symtab. */
+static bool want_get_version(const char *name, void *ctx)
+{
+	(void)ctx;
+	return !strcmp(name, "Py_GetVersion");
+}
+
+static bool find_get_version(const struct file *f, bool thorough, Elf64_Sym *ret)
+{
+	_cleanup_(elf_done) struct elf_file e = { 0 };
+	const struct elf_func *func;
+
+	if (find_symbol(f, "Py_GetVersion", ret))
+		return true;
+	if (!thorough || f->hash || elf_open(f->fd, want_get_version, NULL, &e))
+		return false;
+	func = elf_find(&e, "Py_GetVersion");
+	if (func)
+		*ret = (Elf64_Sym){ .st_value = func->vaddr, .st_size = func->bytes };
+	return func != NULL;
+}
+
+/* PY_VERSION_HEX: the release level is a letter of "abc" as a hexadecimal digit, or f (final). */
+static bool version_of_number(uint64_t hex, struct version *ret)
+{
+	static const char *const levels[16] = { [0xa] = "a", [0xb] = "b", [0xc] = "rc", [0xf] = "" };
+	const char *level = levels[hex >> 4 & 0xf];
+
+	if (hex >> 32 || hex >> 24 < 2 || hex >> 24 > 9 || !level)
+		return false;
+	int n = snprintf(ret->text, sizeof(ret->text), "%u.%u.%u%s", (unsigned int)(hex >> 24),
+			 (unsigned int)(hex >> 16 & 0xff), (unsigned int)(hex >> 8 & 0xff), level);
+	if (*level)
+		(void)snprintf(ret->text + n, sizeof(ret->text) - (size_t)n, "%u", (unsigned int)(hex & 0xf));
+	return true;
+}
+
+/* One to three digits; stops behind them. */
+static bool take_digits(const char **s)
+{
+	const char *from = *s;
+
+	while (isdigit((unsigned char)**s) && *s - from < 3)
+		(*s)++;
+	return *s > from;
+}
+
+/* PY_VERSION as it is written: "3.10.13", "3.9.0rc2", "2.7.18+", "3.8.0a1+". */
+static bool is_version(const char *s)
+{
+	if ((*s != '2' && *s != '3') || s[1] != '.')
+		return false;
+	s += 2;
+	if (!take_digits(&s) || *s++ != '.' || !take_digits(&s))
+		return false;
+	size_t level = strspn(s, "abrc");
+	s += level;
+	if (level > 2 || (level && !take_digits(&s)))
+		return false;
+	s += *s == '+';
+	return !*s;
+}
+
+/* The address that the instruction at p loads: lea disp32(%rip),%r64 or, where code has fixed addresses, mov $imm32,%r32. */
+static bool loaded_address(const uint8_t *p, uint64_t vaddr, uint64_t *ret)
+{
+	int32_t disp;
+	uint32_t imm;
+
+	if ((p[0] & 0xfb) == 0x48 && p[1] == 0x8d && (p[2] & 0xc7) == 0x05) {
+		memcpy(&disp, p + 3, sizeof(disp));
+		*ret = vaddr + 7 + (uint64_t)(int64_t)disp;
+		return true;
+	}
+	memcpy(&imm, p + 1, sizeof(imm));
+	*ret = imm;
+	return p[0] >= 0xb8 && p[0] <= 0xbf;
+}
+
+static bool version_at(const struct file *f, uint64_t vaddr, struct version *ret)
+{
+	memset(ret, 0, sizeof(*ret));
+	/* Byte by byte: a string may stand at the end of its segment. */
+	for (size_t i = 0; i < sizeof(ret->text); i++)
+		if (!read_at(f, vaddr + i, &ret->text[i], 1) || !ret->text[i])
+			break;
+	return !ret->text[sizeof(ret->text) - 1] && is_version(ret->text);
+}
+
+/* Every place in the function is tried as an instruction's begin: what is not one doesn't point to a version. */
+static bool version_of_code(const struct file *f, const Elf64_Sym *func, struct version *ret)
+{
+	uint8_t code[CODE_MAX];
+	size_t n = func->st_size < CODE_MAX ? func->st_size : CODE_MAX;
+	struct version found = { "" };
+
+	if (n < 7 || !read_at(f, func->st_value, code, n))
+		return false;
+	for (size_t i = 0; i + 7 <= n; i++) {
+		struct version v;
+		uint64_t at;
+		if (!loaded_address(code + i, func->st_value + i, &at) || !version_at(f, at, &v))
+			continue;
+		if (found.text[0] && strcmp(found.text, v.text))
+			return false;
+		found = v;
+	}
+	*ret = found;
+	return found.text[0];
+}
+
+/*
+ * X.Y of "libpython3.6m.so.1.0", "libpython3.13t.so", "python2.7", "python3.11-dbg"; "" for "python3" and "python2".
+ * "libpython3.so" is none: it only leads to the library of the version.
+ */
+static bool version_of_name(const char *name, struct version *ret)
+{
+	bool library = !strncmp(name, "lib", 3);
+	const char *s = name + (library ? 3 : 0), *from;
+
+	if (strncmp(s, "python", 6) || (s[6] != '2' && s[6] != '3'))
+		return false;
+	from = s += 6;
+	s++;
+	ret->text[0] = 0;
+	if (*s == '.' && isdigit((unsigned char)s[1])) {
+		s++;
+		(void)take_digits(&s);
+		(void)snprintf(ret->text, sizeof(ret->text), "%.*s", (int)(s - from), from);
+	}
+	if (library)
+		return ret->text[0] && strstr(s, ".so");
+	return !*s || *s == '-' || isalpha((unsigned char)*s);
+}
+
+/* name: X.Y of its name, NULL when the name says nothing of Python. */
+static bool version_of_file(int fd, const struct version *name, struct version *ret)
+{
+	struct file f = { 0 };
+	Elf64_Sym sym;
+	uint64_t hex;
+
+	if (!file_open(fd, &f))
+		return false;
+	if (find_symbol(&f, "Py_Version", &sym) && ELF64_ST_TYPE(sym.st_info) == STT_OBJECT &&
+	    sym.st_size == sizeof(hex) && read_at(&f, sym.st_value, &hex, sizeof(hex)) && version_of_number(hex, ret))
+		return true;
+	if (!find_get_version(&f, name != NULL, &sym))
+		return false;
+	if (version_of_code(&f, &sym, ret))
+		return true;
+	if (name)
+		*ret = *name;
+	return name && name->text[0];
+}
+
+static bool version_of_exe(uint32_t pid, struct version *ret)
+{
+	char path[64];
+
+	(void)snprintf(path, sizeof(path), "/proc/%u/exe", pid);
+	_cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	return fd >= 0 && version_of_file(fd, NULL, ret);
+}
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+int python_version(uint32_t pid, const struct mappings *maps, char ret[PYTHON_VERSION_MAX])
+{
+	struct version found = { "" }, name, v;
+	uint64_t last = 0;
+
+	/* Whatever the program is called: Debian's contains the interpreter, and so do others that were linked with it. */
+	bool in_exe = version_of_exe(pid, &found);
+	for (size_t i = 0; i < maps->n && !in_exe; i++) {
+		const struct mapping *m = &maps->items[i];
+		if (!m->exec || !m->inode || m->inode == last || !version_of_name(base_name(m->path), &name))
+			continue;
+		last = m->inode;
+		_cleanup_(closep) int fd = mapping_open(pid, m, NULL);
+		if (fd < 0 || !version_of_file(fd, &name, &v))
+			continue;
+		if (found.text[0] && strcmp(found.text, v.text))
+			return -ENOENT;
+		found = v;
+	}
+	if (!found.text[0])
+		return -ENOENT;
+	memcpy(ret, found.text, sizeof(found.text));
+	return 0;
+}
