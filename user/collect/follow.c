@@ -105,6 +105,9 @@ void follow_buried(struct follow *f, uint64_t before_ns)
 	}
 }
 
+/* At the first look at a new image the loader may not have mapped the interpreter's library; not all modes tell when. */
+#define PYTHON_LOOKS 2
+
 static struct watched *find_pid(const struct follow *f, uint32_t pid)
 {
 	struct watched *w = NULL;
@@ -144,6 +147,7 @@ static struct watched *watched_add(struct follow *f, const struct proc_key *id, 
 	w->flags = flags;
 	w->ppid = ppid;
 	w->files_changed = w->names_changed = true;
+	w->python_looks = flags & PROC_LATE ? 1 : PYTHON_LOOKS;
 	HASH_ADD(hh, f->all, pid, sizeof(w->pid), w);
 	return w;
 }
@@ -276,6 +280,24 @@ static int attach_files(struct follow *f, struct watched *w, const struct mappin
 	return first;
 }
 
+static void look_for_python(struct watched *w, const struct mappings *maps)
+{
+	w->python_looks -= w->python_looks > 0;
+	if (!w->python[0] && python_version(w->pid, maps, w->python) == 0)
+		w->python_looks = 0;
+}
+
+/* Looks that no change of files brings: where mapping calls are not observed, and for children that are not scanned. */
+static void refresh_python(struct watched *w)
+{
+	_cleanup_(mappings_done) struct mappings maps = { 0 };
+
+	if (!w->python_looks)
+		return;
+	(void)mappings_read(w->pid, &maps); /* without them the program itself may still be the interpreter */
+	look_for_python(w, &maps);
+}
+
 int follow_scan_one(struct follow *f, struct watched *w)
 {
 	_cleanup_(mappings_done) struct mappings maps = { 0 };
@@ -288,6 +310,7 @@ int follow_scan_one(struct follow *f, struct watched *w)
 	entries_fill(f->entries, w->pid, &maps, &text);
 	/* Without it the stacks of this process are cut more carefully than needed: no error. */
 	(void)bpf_map_update_elem(loader_map_fd(f->loader, KMAP_TEXTS), &w->id.image, &text, BPF_ANY);
+	look_for_python(w, &maps);
 	return w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0;
 }
 
@@ -322,6 +345,10 @@ static void name_at_birth(struct watched *w, const struct event *e, const struct
 		w->cmdline = xstrdup(parent->cmdline);
 	if (parent && !w->cgroup && parent->cgroup)
 		w->cgroup = xstrdup(parent->cgroup);
+	if (parent) {
+		memcpy(w->python, parent->python, sizeof(w->python));
+		w->python_looks = parent->files_changed ? PYTHON_LOOKS : parent->python_looks;
+	}
 	follow_names(w);
 }
 
@@ -353,6 +380,8 @@ static void on_exec(struct follow *f, const struct event *e)
 		w->kernel.id = e->id;
 		w->late_files = 0;
 		w->scanned = false;
+		w->python[0] = 0;
+		w->python_looks = PYTHON_LOOKS;
 	} else {
 		w = watched_add(f, &e->id, e->life.flags, 0);
 	}
@@ -420,10 +449,13 @@ void follow_refresh(struct follow *f)
 	for (struct watched *w = f->all; w; w = w->hh.next) {
 		if (w->state != PROC_RUNNING)
 			continue;
-		if (n >= 0 && !w->seen) /* its exit was lost with a full ring */
+		if (n >= 0 && !w->seen) { /* its exit was lost with a full ring */
 			w->state = PROC_EXITED;
-		else if (w->names_changed || mono_ns() - w->named_ns > RENAME_NS)
+			continue;
+		}
+		if (w->names_changed || mono_ns() - w->named_ns > RENAME_NS)
 			follow_names(w);
+		refresh_python(w);
 	}
 }
 

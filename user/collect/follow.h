@@ -19,6 +19,7 @@
 #include "probe/attach.h"
 #include "probe/loader.h"
 #include "target/proc.h"
+#include "target/python.h"
 #include "target/select.h"
 
 struct watched {
@@ -27,6 +28,8 @@ struct watched {
 	uint32_t flags, ppid;
 	char comm[64];
 	char *cmdline, *cgroup;
+	char python[PYTHON_VERSION_MAX]; /* version of CPython; "": none, or not known (yet) */
+	uint8_t python_looks;		 /* intervals in which it is still to be looked for */
 	enum proc_state state;
 	struct proc kernel;  /* figures as last read */
 	bool files_changed;  /* new executable mappings: look for allocation functions */
