@@ -134,6 +134,11 @@ static inline void host_point(void)
 		host.at_point();
 }
 
+/* The programs' atomic operations are such points too. */
+#define __sync_fetch_and_add(at, v) (host_point(), __sync_fetch_and_add((at), (v)))
+#define __sync_val_compare_and_swap(at, old, new) (host_point(), __sync_val_compare_and_swap((at), (old), (new)))
+#define __sync_lock_test_and_set(at, v) (host_point(), __sync_lock_test_and_set((at), (v)))
+
 /* --- maps --- */
 static inline struct host_map *host_map_find(const void *id, enum bpf_map_type type, size_t key_bytes,
 					     size_t value_bytes, size_t max)
