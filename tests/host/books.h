@@ -9,9 +9,9 @@
 
 static inline struct proc *proc_of(const struct process *p)
 {
-	uint32_t tgid = p->pid;
+	uint32_t slot = proc_find(p->pid);
 
-	return bpf_map_lookup_elem(&procs, &tgid);
+	return slot == NO_SLOT ? NULL : proc_at(slot);
 }
 
 static inline struct proc_key id_of(const struct process *p)
@@ -22,9 +22,26 @@ static inline struct proc_key id_of(const struct process *p)
 	return pr->id;
 }
 
+static inline uint32_t account_of(const struct process *p)
+{
+	const struct proc *pr = proc_of(p);
+
+	assert_non_null(pr);
+	return pr->account;
+}
+
 static inline bool id_equal(const struct proc_key *a, const struct proc_key *b)
 {
 	return !memcmp(a, b, sizeof(*a));
+}
+
+/* An array's element by its index, an index by its element. */
+static inline uint32_t index_of(const struct host_elem *e)
+{
+	uint64_t key;
+
+	memcpy(&key, e->key, sizeof(key));
+	return (uint32_t)key;
 }
 
 static inline void sum_add(struct sum *to, const struct sum *s)
@@ -38,24 +55,24 @@ static inline void sum_add(struct sum *to, const struct sum *s)
 }
 
 /* The sums of all stacks that begin at the caller; caller 0: of all stacks. */
-static inline struct sum sums_at(struct proc_key id, uint64_t caller)
+static inline struct sum sums_at(uint32_t account, uint64_t caller)
 {
 	struct sum total = { 0 };
 
 	for_each_elem(&sums, e)
 	{
-		const struct sum_key *k = (const struct sum_key *)e->key;
-		uint64_t stack_id = k->stack_id;
+		const struct sum *s = e->value;
+		uint64_t stack_id = s->stack_id;
 		const struct stack *st = bpf_map_lookup_elem(&stacks, &stack_id);
-		if (id_equal(&k->proc, &id) && (!caller || (st && st->ip[0] == caller)))
-			sum_add(&total, e->value);
+		if (s->key && s->account == account && (!caller || (st && st->ip[0] == caller)))
+			sum_add(&total, s);
 	}
 	return total;
 }
 
-static inline void expect_sums(struct proc_key id, uint64_t caller, struct sum want)
+static inline void expect_sums(uint32_t account, uint64_t caller, struct sum want)
 {
-	struct sum got = sums_at(id, caller);
+	struct sum got = sums_at(account, caller);
 
 	assert_int_equal(got.alloc_bytes, want.alloc_bytes);
 	assert_int_equal(got.alloc_count, want.alloc_count);
@@ -65,31 +82,64 @@ static inline void expect_sums(struct proc_key id, uint64_t caller, struct sum w
 	assert_int_equal(got.untracked_count, want.untracked_count);
 }
 
-#define EXPECT_SUMS(id, caller, ...) expect_sums((id), (caller), (struct sum){ __VA_ARGS__ })
+#define EXPECT_SUMS(account, caller, ...) expect_sums((account), (caller), (struct sum){ __VA_ARGS__ })
 #define ALLOCS(bytes, count) .alloc_bytes = (bytes), .alloc_count = (count)
 #define FREES(bytes, count) .free_bytes = (bytes), .free_count = (count)
 #define UNTRACKED(bytes, count) .untracked_bytes = (bytes), .untracked_count = (count)
 
-static inline const struct live_block *live_at(struct proc_key id, uint64_t addr)
+/* The block, and in how many places it stands. */
+static inline int live_find(uint64_t key, const struct live_block **ret)
 {
-	struct live_key k = live_key_of(&id, LAYER_HEAP, addr);
+	int n = 0;
 
-	return bpf_map_lookup_elem(&live, &k);
+	for (uint32_t choice = 0; choice < 2; choice++) {
+		uint32_t place = live_place(key, choice, cfg.live_mask);
+		if (choice && place == live_place(key, 0, cfg.live_mask))
+			break;
+		const struct live_bucket *b = bucket_at(place);
+		for (int i = 0; i < LIVE_WAYS; i++) {
+			if (b->key[i] != key)
+				continue;
+			*ret = &b->block[i];
+			n++;
+		}
+	}
+	return n;
+}
+
+static inline const struct live_block *live_at(uint32_t account, uint64_t addr)
+{
+	const struct live_block *b = NULL;
+
+	return live_find(live_key(addr, LAYER_HEAP, account), &b) ? b : NULL;
 }
 
 static inline uint32_t live_count(void)
 {
-	return host_map_of(&live)->n;
+	uint32_t n = 0;
+
+	for_each_elem(&live, e) for (int i = 0; i < LIVE_WAYS; i++)
+		n += !!((const struct live_bucket *)e->value)->key[i];
+	return n;
+}
+
+static inline uint64_t stack_id_at(uint32_t account, uint64_t addr)
+{
+	const struct live_block *b = live_at(account, addr);
+
+	assert_non_null(b);
+	const struct sum *s = sum_at(b->sum);
+	assert_non_null(s);
+	assert_int_equal(s->account, account);
+	return s->stack_id;
 }
 
 /* The stack of a live block. */
-static inline const struct stack *stack_at(struct proc_key id, uint64_t addr)
+static inline const struct stack *stack_at(uint32_t account, uint64_t addr)
 {
-	const struct live_block *b = live_at(id, addr);
-
-	assert_non_null(b);
-	uint64_t stack_id = b->stack_id;
+	uint64_t stack_id = stack_id_at(account, addr);
 	const struct stack *st = bpf_map_lookup_elem(&stacks, &stack_id);
+
 	assert_non_null(st);
 	return st;
 }
@@ -132,50 +182,71 @@ static inline void expect_no_loss(void)
 		assert_int_equal(orphan_loss_take((enum loss)i), 0);
 }
 
-/* Blocks of this account and stack in `live`, and those that a realloc under way has taken out. */
-static inline struct sum tracked_of(const struct proc_key *id, uint64_t stack_id)
+/* Blocks of this sum in `live`, and those that a realloc under way has taken out. */
+static inline struct sum tracked_of(uint32_t sum)
 {
 	struct sum t = { 0 };
 
 	for_each_elem(&live, e)
 	{
-		const struct live_key *k = (const struct live_key *)e->key;
-		const struct live_block *b = e->value;
-		if (id_equal(&k->proc, id) && b->stack_id == stack_id) {
-			t.alloc_bytes += b->bytes;
+		const struct live_bucket *b = e->value;
+		for (int i = 0; i < LIVE_WAYS; i++) {
+			if (!b->key[i] || b->block[i].sum != sum)
+				continue;
+			t.alloc_bytes += b->block[i].bytes;
 			t.alloc_count++;
 		}
 	}
 	for (int i = 0; i < world.n_threads; i++) {
 		const struct thread_state *ts = bpf_task_storage_get(&threads, &world.threads[i]->task, 0, 0);
-		const struct inflight *c = ts ? &ts->call[0] : NULL;
-		if (c && c->has_old && id_equal(&c->old_key.proc, id) && c->old.stack_id == stack_id) {
-			t.alloc_bytes += c->old.bytes;
-			t.alloc_count++;
-		}
+		if (!ts || !ts->call[0].has_old || ts->call[0].old.sum != sum)
+			continue;
+		t.alloc_bytes += ts->call[0].old.bytes;
+		t.alloc_count++;
 	}
 	return t;
 }
 
-/* alloc - free - untracked = live, for every stack of every account; a scratch slot is never kept. */
+static inline void books_check_live(const struct live_bucket *b)
+{
+	for (int i = 0; i < LIVE_WAYS; i++) {
+		if (!b->key[i])
+			continue;
+		const struct live_block *found = NULL;
+		assert_int_not_equal(b->key[i], LIVE_BUSY);
+		assert_int_equal(live_find(b->key[i], &found), 1);
+		assert_ptr_equal(found, &b->block[i]);
+		assert_int_equal(sum_at(b->block[i].sum)->account, live_key_account(b->key[i]));
+	}
+}
+
+/* alloc - free - untracked = live, for every sum; each block stands once; a scratch slot is never kept. */
 static inline void books_check(void)
 {
 	for_each_elem(&sums, e)
 	{
-		const struct sum_key *k = (const struct sum_key *)e->key;
 		const struct sum *s = e->value;
-		struct sum t = tracked_of(&k->proc, k->stack_id);
+		struct sum t = tracked_of(index_of(e));
 		assert_int_equal(s->alloc_bytes - s->free_bytes - s->untracked_bytes, t.alloc_bytes);
 		assert_int_equal(s->alloc_count - s->free_count - s->untracked_count, t.alloc_count);
 		assert_true(s->peak_live_bytes >= t.alloc_bytes);
+		if (s->key)
+			assert_int_equal(s->key, sum_key(s->stack_id, s->account));
 	}
-	for_each_elem(&live, e)
-	{
-		const struct live_key *k = (const struct live_key *)e->key;
-		struct sum_key sk = { .proc = k->proc, .stack_id = ((const struct live_block *)e->value)->stack_id };
-		assert_non_null(bpf_map_lookup_elem(&sums, &sk));
-	}
+	for_each_elem(&live, e) books_check_live(e->value);
 	for_each_elem(&scratches, e) assert_int_equal(((const struct scratch *)e->value)->busy, 0);
+}
+
+/* Leaves no slot for this process. */
+static inline void procs_fill(uint32_t tgid)
+{
+	for (uint32_t i = 0; i < PROC_PROBES; i++) {
+		struct proc *p = proc_at(proc_place(tgid, i));
+		if (p->tgid)
+			continue;
+		p->tgid = 0x7fff0000 + i;
+		p->used++;
+	}
 }
 
 /* The next record of the ring, in order; the caller frees it. NULL: none. */

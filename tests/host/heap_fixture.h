@@ -15,7 +15,7 @@
 struct fixture {
 	struct process *p;
 	struct thread *th;
-	struct proc_key id;
+	uint32_t id; /* account */
 };
 
 static struct fixture f;
@@ -27,7 +27,7 @@ static inline int setup(bool sessions)
 	f.th = f.p->leader;
 	be(f.th);
 	process_follow(f.p, PROC_HEAP | PROC_FOLLOW);
-	f.id = id_of(f.p);
+	f.id = account_of(f.p);
 	frame_enter(f.th, MAIN_AT);
 	return 0;
 }

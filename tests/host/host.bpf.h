@@ -134,10 +134,18 @@ static inline void host_point(void)
 		host.at_point();
 }
 
-/* The programs' atomic operations are such points too. */
-#define __sync_fetch_and_add(at, v) (host_point(), __sync_fetch_and_add((at), (v)))
-#define __sync_val_compare_and_swap(at, old, new) (host_point(), __sync_val_compare_and_swap((at), (old), (new)))
-#define __sync_lock_test_and_set(at, v) (host_point(), __sync_lock_test_and_set((at), (v)))
+/* The programs' atomic operations are such points too, before and after, and so is whatever they order by a barrier. */
+#define HOST_ATOMIC(operation) \
+	({ \
+		host_point(); \
+		__typeof__(operation) host_was = (operation); \
+		host_point(); \
+		host_was; \
+	})
+#define __sync_fetch_and_add(at, v) HOST_ATOMIC(__sync_fetch_and_add((at), (v)))
+#define __sync_val_compare_and_swap(at, old, new) HOST_ATOMIC(__sync_val_compare_and_swap((at), (old), (new)))
+#define __sync_lock_test_and_set(at, v) HOST_ATOMIC(__sync_lock_test_and_set((at), (v)))
+#define barrier() host_point()
 
 /* --- maps --- */
 static inline struct host_map *host_map_find(const void *id, enum bpf_map_type type, size_t key_bytes,
@@ -457,6 +465,11 @@ static inline uint32_t bpf_get_smp_processor_id(void)
 static inline uint64_t bpf_ktime_get_ns(void)
 {
 	return ++host.now_ns;
+}
+
+static inline uint64_t bpf_ktime_get_coarse_ns(void)
+{
+	return host.now_ns;
 }
 
 /* --- for tests --- */

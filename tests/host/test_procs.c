@@ -35,12 +35,6 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void set_config(struct config settings)
-{
-	settings.scratch_slots = SCRATCH_PER_CPU * HOST_CPUS;
-	host_write_const(&cfg, &settings, sizeof(settings));
-}
-
 static struct process *followed(uint32_t flags)
 {
 	struct process *p = process_new();
@@ -99,7 +93,6 @@ static void test_fork(void **state)
 	assert_int_equal(cp->id.start_ticks, 1000 + c->pid);
 	assert_int_equal(cp->id.image, id_of(p).image);
 	assert_int_equal(cp->ppid, p->pid);
-	assert_int_equal(cp->hits, 0);
 	assert_int_equal(cp->losses[LOSS_MISSED_FREE], 0);
 	struct event e = take_life(EVENT_FORK, p, id_of(c), id_of(p));
 	assert_int_equal(e.life.flags, cp->flags);
@@ -121,7 +114,7 @@ static void test_fork_not_followed(void **state)
 static void test_follow_all(void **state)
 {
 	(void)state;
-	set_config((struct config){ .follow_all_flags = PROC_MAP | PROC_FOLLOW });
+	config_set((struct config){ .follow_all_flags = PROC_MAP | PROC_FOLLOW });
 	struct process *stranger = process_new();
 	struct process *c = process_fork(stranger->leader, false);
 
@@ -199,13 +192,28 @@ static void test_exec(void **state)
 	assert_int_equal(id_of(p).image, next_image - 1);
 }
 
+/* Account 0 says "none" everywhere: no process may get it, whatever its slot, however often that is taken. */
+static void test_account_never_zero(void **state)
+{
+	(void)state;
+	world.next_pid = PROC_SLOTS;
+	struct process *p = followed(PROC_HEAP);
+
+	assert_int_equal(proc_find(p->pid), 0);
+	for (uint32_t i = 0; i < 1u << (ACCOUNT_BITS - PROC_SLOT_BITS); i++) {
+		assert_int_not_equal(account_of(p), 0);
+		process_exec(p->leader);
+		take_event(EVENT_EXEC, p->pid);
+	}
+}
+
 static void test_exec_watched(void **state)
 {
 	(void)state;
 	struct process *stranger = process_new();
 
 	process_exec(stranger->leader);
-	set_config((struct config){ .watch_exec = 1 });
+	config_set((struct config){ .watch_exec = 1 });
 	process_exec(stranger->leader);
 	assert_null(proc_of(stranger));
 	struct proc_key id = { .start_ticks = 1000 + stranger->pid, .pid = stranger->pid };
@@ -225,7 +233,6 @@ static void test_exit(void **state)
 	struct event e = take_event(EVENT_EXIT, p->pid);
 	assert_true(id_equal(&e.id, &id));
 	assert_true(id_equal(&e.final.id, &id));
-	assert_int_equal(e.final.hits, 1);
 	assert_int_equal(e.final.live_bytes[LAYER_HEAP], 100);
 	assert_null(proc_of(p));
 	thread_exit(process_new()->leader); /* a stranger's end is no news */
@@ -238,7 +245,7 @@ static void test_pid_reused(void **state)
 	struct process *p = followed(PROC_HEAP);
 
 	call(p->leader, &fn_malloc, SITE_A, ARGS(100), P1);
-	struct proc_key id = id_of(p);
+	uint32_t id = account_of(p);
 	thread_exit(p->leader);
 	take_event(EVENT_EXIT, p->pid);
 	world.next_pid = p->pid;
@@ -256,11 +263,10 @@ static void test_procs_full(void **state)
 	(void)state;
 	struct process *p = followed(PROC_HEAP | PROC_FOLLOW);
 
-	host_map_of(&procs)->max = 1;
+	procs_fill(world.next_pid);
 	struct process *c = process_fork(p->leader, false);
 	assert_null(proc_of(c));
 	assert_int_equal(orphan_loss_take(LOSS_PROCS_FULL), 1);
-	take_event(EVENT_FORK, (uint32_t)p->leader->task.pid);
 	process_exec(p->leader); /* replaces: needs no place */
 	take_event(EVENT_EXEC, (uint32_t)p->leader->task.pid);
 	assert_non_null(proc_of(p));
@@ -293,7 +299,7 @@ static void test_adopted(void **state)
 	(void)state;
 	struct process *p = member(CGROUP), *q = member(CGROUP + 1), *own = member(CGROUP);
 
-	set_config((struct config){ .cgroup_id = CGROUP,
+	config_set((struct config){ .cgroup_id = CGROUP,
 				    .cgroup_level = LEVEL,
 				    .adopt_flags = PROC_HEAP | PROC_FOLLOW,
 				    .own_tgid = own->pid });
@@ -311,7 +317,7 @@ static void test_adopted(void **state)
 	assert_int_equal(pr->id.start_ticks, 1000 + p->pid);
 	assert_int_equal(pr->ppid, p->pid); /* this world's first processes are their own parents */
 	assert_int_equal(loss_take(p, LOSS_LATE_ATTACH), 1);
-	EXPECT_SUMS(id_of(p), 0, ALLOCS(100, 1));
+	EXPECT_SUMS(account_of(p), 0, ALLOCS(100, 1));
 	struct event e = take_event(EVENT_EXEC, (uint32_t)other->task.pid);
 	assert_int_equal(e.id.pid, p->pid);
 	assert_int_equal(e.life.flags, pr->flags);
@@ -327,8 +333,8 @@ static void test_adopted_table_full(void **state)
 	(void)state;
 	struct process *p = member(CGROUP);
 
-	set_config((struct config){ .cgroup_id = CGROUP, .cgroup_level = LEVEL, .adopt_flags = PROC_HEAP });
-	host_map_of(&procs)->max = 0;
+	config_set((struct config){ .cgroup_id = CGROUP, .cgroup_level = LEVEL, .adopt_flags = PROC_HEAP });
+	procs_fill(p->pid);
 	call(p->leader, &fn_malloc, SITE_A, ARGS(100), P1);
 	assert_null(proc_of(p));
 	assert_true(orphan_loss_take(LOSS_PROCS_FULL) > 0);
@@ -342,10 +348,12 @@ static void test_adopted_table_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_identity),	 TEST(test_fork),	 TEST(test_fork_not_followed),	TEST(test_follow_all),
-		TEST(test_vfork),	 TEST(test_vfork_exits), TEST(test_vfork_live_bytes),	TEST(test_exec),
-		TEST(test_exec_watched), TEST(test_exit),	 TEST(test_pid_reused),		TEST(test_procs_full),
-		TEST(test_ring_full),	 TEST(test_adopted),	 TEST(test_adopted_table_full),
+		TEST(test_identity),	       TEST(test_fork),	     TEST(test_fork_not_followed),
+		TEST(test_follow_all),	       TEST(test_vfork),     TEST(test_vfork_exits),
+		TEST(test_vfork_live_bytes),   TEST(test_exec),	     TEST(test_account_never_zero),
+		TEST(test_exec_watched),       TEST(test_exit),	     TEST(test_pid_reused),
+		TEST(test_procs_full),	       TEST(test_ring_full), TEST(test_adopted),
+		TEST(test_adopted_table_full),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

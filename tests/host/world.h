@@ -111,7 +111,7 @@ struct world {
 	struct thread *threads[WORLD_MAX];
 	struct mm_struct *mms[WORLD_MAX];
 	int n_processes, n_threads, n_mms;
-	uint32_t next_pid;
+	uint32_t next_pid, live_buckets, sum_places;
 };
 
 static struct world world;
@@ -182,13 +182,12 @@ static inline struct process *process_new(void)
 /* What user space does when it begins to follow a process. */
 static inline void process_follow(struct process *p, uint32_t flags)
 {
-	uint32_t tgid = p->pid;
-	struct proc pr = { .flags = flags };
+	struct proc_birth b = { .flags = flags };
 
-	pr.id.start_ticks = start_ticks_of(&p->leader->task);
-	pr.id.pid = p->pid;
-	pr.id.image = __sync_fetch_and_add(&next_image, 1);
-	assert(!bpf_map_update_elem(&procs, &tgid, &pr, BPF_NOEXIST));
+	b.id.start_ticks = start_ticks_of(&p->leader->task);
+	b.id.pid = p->pid;
+	b.id.image = __sync_fetch_and_add(&next_image, 1);
+	assert(proc_enter(p->pid, &b));
 }
 
 static inline struct thread *thread_new(struct process *p)
@@ -259,15 +258,30 @@ static inline void world_done(void)
 	host_done();
 }
 
-static inline void world_init(bool sessions)
+/* What is not set gets the sizes of this world. */
+static inline void config_set(struct config settings)
 {
-	struct config settings = { .scratch_slots = SCRATCH_PER_CPU * HOST_CPUS };
-
-	world_done(); /* of a test that failed half way */
-	world = (struct world){ .sessions = sessions, .next_pid = 100 };
-	next_image = 1;
+	settings.scratch_slots = SCRATCH_PER_CPU * HOST_CPUS;
+	settings.live_mask = world.live_buckets - 1;
+	settings.sum_mask = world.sum_places - 1;
 	host_write_const(&cfg, &settings, sizeof(settings));
 	host_map_of(&scratches)->max = settings.scratch_slots;
+}
+
+static inline void world_init(bool sessions)
+{
+	world_done(); /* of a test that failed half way */
+	world = (struct world){ .sessions = sessions, .next_pid = 100, .live_buckets = 4096, .sum_places = 16384 };
+	next_image = 1;
+	config_set((struct config){ 0 });
+}
+
+/* Before anything is booked. A bucket has LIVE_WAYS places. */
+static inline void world_shrink(uint32_t live_buckets, uint32_t sum_places)
+{
+	world.live_buckets = live_buckets;
+	world.sum_places = sum_places;
+	config_set((struct config){ 0 });
 }
 
 /* --- memory and frames --- */
