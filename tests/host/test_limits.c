@@ -211,7 +211,6 @@ int main(void)
 		BOTH(test_missed_free),
 		BOTH(test_sums_full),
 		BOTH(test_sums_full_realloc),
-		BOTH(test_sums_full_realloc),
 		BOTH(test_no_thread_state),
 		BOTH(test_no_return),
 		BOTH(test_not_followed),
