@@ -93,8 +93,8 @@ static inline int live_find(uint64_t key, const struct live_block **ret)
 	int n = 0;
 
 	for (uint32_t choice = 0; choice < 2; choice++) {
-		uint32_t place = live_place(key, choice, cfg.live_mask);
-		if (choice && place == live_place(key, 0, cfg.live_mask))
+		uint32_t place = live_place(key, choice, cfg.live_buckets);
+		if (choice && place == live_place(key, 0, cfg.live_buckets))
 			break;
 		const struct live_bucket *b = bucket_at(place);
 		for (int i = 0; i < LIVE_WAYS; i++) {

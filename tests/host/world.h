@@ -262,7 +262,7 @@ static inline void world_done(void)
 static inline void config_set(struct config settings)
 {
 	settings.scratch_slots = SCRATCH_PER_CPU * HOST_CPUS;
-	settings.live_mask = world.live_buckets - 1;
+	settings.live_buckets = world.live_buckets;
 	settings.sum_mask = world.sum_places - 1;
 	host_write_const(&cfg, &settings, sizeof(settings));
 	host_map_of(&scratches)->max = settings.scratch_slots;
