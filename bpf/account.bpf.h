@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Booking: sums carry every total, `live` finds the stack that a free belongs to.
+ * Booking: sums carry every total, `live` finds the sum that a free belongs to.
  *
- * Order matters between CPUs: an allocation is booked before its block becomes findable, so a free on another CPU never makes a sum negative. A
- * block that does not fit into `live` stays in the totals and is booked as untracked as well: live = alloc - free - untracked is
- * then exact for what is tracked.
+ * Both are tables of our own in arrays (include/tables.h): a place is taken by compare-and-swap of its key and given back by writing 0. Order
+ * matters between CPUs: an allocation is booked before its block becomes findable, so a free on another CPU never makes a sum
+ * negative. A block that does not fit into `live` stays in the totals and is booked as untracked as well: live = alloc - free -
+ * untracked is then exact for what is tracked.
  */
 #ifndef TIDEMARK_BPF_ACCOUNT_H
 #define TIDEMARK_BPF_ACCOUNT_H
 
 #include "loss.bpf.h"
 
-#define ERR_EXIST (-17)
-#define ERR_TOOBIG (-7) /* hash map at max_entries */
+#define NO_SUM 0xffffffffu
+#define SUM_AGAIN 0xfffffffeu
+#define SUM_RETRIES 3
 #define PEAK_RETRIES 4
+#define NS_PER_MS 1000000ull
 
 static __always_inline void peak_raise(__u64 *peak, __u64 value)
 {
@@ -29,96 +32,153 @@ static __always_inline void peak_raise(__u64 *peak, __u64 value)
 	}
 }
 
-static __always_inline struct sum *sum_get(const struct proc_key *id, __u64 stack_id)
+static __always_inline struct sum *sum_at(__u32 index)
 {
-	struct sum_key key = { .proc = *id, .stack_id = stack_id };
-	struct sum *s = bpf_map_lookup_elem(&sums, &key);
-
-	if (s)
-		return s;
-	struct sum zero = {};
-	/* The result is judged by the lookup: another CPU may have been first, or the table is full. */
-	(void)bpf_map_update_elem(&sums, &key, &zero, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&sums, &key);
+	return bpf_map_lookup_elem(&sums, &index);
 }
 
-static __always_inline struct live_key live_key_of(const struct proc_key *id, enum layer layer, __u64 addr)
+/* Place of the sum of an account's stack, made at first sight. NO_SUM: the table is full around it. */
+__noinline __u32 sum_find_or_make(__u32 account, __u64 stack_id)
 {
-	struct live_key k = { .proc = *id, .addr_layer = addr | (__u64)layer << LIVE_LAYER_SHIFT };
+	__u64 key = sum_key(stack_id, account);
+	__u32 free_at = NO_SUM;
 
-	return k;
+	NO_UNROLL
+	for (__u32 i = 0; i < SUM_PROBES; i++) {
+		__u32 at = sum_place(key, i, cfg.sum_mask);
+		struct sum *s = sum_at(at);
+		if (!s)
+			break;
+		if (s->key == key)
+			return at;
+		if (!s->key && free_at == NO_SUM)
+			free_at = at;
+	}
+	struct sum *s = free_at == NO_SUM ? NULL : sum_at(free_at);
+	if (!s)
+		return NO_SUM;
+	__u64 was = __sync_val_compare_and_swap(&s->key, 0, key);
+	if (was && was != key)
+		return SUM_AGAIN; /* another new stack took it meanwhile */
+	/* Its counters are zero: who gives a place back leaves it so. Two that are first at once write the same here. */
+	s->stack_id = stack_id;
+	barrier();
+	s->account = account;
+	return free_at;
 }
 
-__noinline int book_free(struct proc *p, __u32 layer, struct live_block *b)
+static __always_inline __u32 sum_get(__u32 account, __u64 stack_id)
 {
-	if (!p || !b)
-		return 0;
-	struct sum *s = sum_get(&p->id, b->stack_id);
+	__u32 at = sum_find_or_make(account, stack_id);
+
+	for (int i = 0; at == SUM_AGAIN && i < SUM_RETRIES; i++)
+		at = sum_find_or_make(account, stack_id);
+	return at == SUM_AGAIN ? NO_SUM : at;
+}
+
+static __always_inline struct live_bucket *bucket_at(__u32 place)
+{
+	return bpf_map_lookup_elem(&live, &place);
+}
+
+static __always_inline void book_free(struct proc *p, __u32 layer, const struct live_block *b)
+{
+	struct sum *s = sum_at(b->sum);
 
 	if (s) {
 		__sync_fetch_and_add(&s->free_bytes, b->bytes);
 		__sync_fetch_and_add(&s->free_count, 1);
 	}
 	__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)b->bytes);
+}
+
+/* Looks for the key in one bucket; copies the block out and frees its place. 1: it was there and is ours. */
+static __always_inline int bucket_take(struct live_bucket *b, __u64 key, struct live_block *ret)
+{
+	NO_UNROLL
+	for (__u32 i = 0; i < LIVE_WAYS; i++) {
+		if (b->key[i] != key)
+			continue;
+		*ret = b->block[i]; /* before the place is given up */
+		/* Two threads that free one block at once (a bug of the target): the one that clears it books it. */
+		return __sync_val_compare_and_swap(&b->key[i], key, 0) == key;
+	}
 	return 0;
 }
 
-/* The address was handed out again although no free of the old block was seen: the old one is gone. */
-static __always_inline long live_replace(struct proc *p, enum layer layer, const struct live_key *k,
-					 const struct live_block *b)
+__noinline int live_take(__u64 key, struct live_block *ret)
 {
-	struct live_block *old = bpf_map_lookup_elem(&live, k);
-
-	if (old) {
-		struct live_block gone = *old;
-		book_free(p, layer, &gone);
-		loss_count(p, LOSS_MISSED_FREE);
-	}
-	return bpf_map_update_elem(&live, k, b, BPF_ANY);
-}
-
-static __always_inline long live_put(struct proc *p, enum layer layer, const struct live_key *k,
-				     const struct live_block *b)
-{
-	long err = bpf_map_update_elem(&live, k, b, BPF_NOEXIST);
-
-	if (err == ERR_EXIST)
-		err = live_replace(p, layer, k, b);
-	if (err)
-		loss_count(p, err == ERR_TOOBIG ? LOSS_LIVE_FULL : LOSS_LIVE_BUSY);
-	return err;
-}
-
-/* Copies the block out before its element goes: its memory may be reused at once. 0: it was there. */
-static __always_inline int live_take(const struct live_key *k, struct live_block *ret)
-{
-	struct live_block *b = bpf_map_lookup_elem(&live, k);
-
-	if (!b)
-		return -1;
-	*ret = *b;
-	/* Two threads that free one block at once (a bug of the target): the one that deletes it books it. */
-	return bpf_map_delete_elem(&live, k) ? -1 : 0;
-}
-
-/* addr 0: the result can't be known (return probes are unsafe here); counted, never tracked. */
-__noinline int book_alloc(struct proc *p, __u32 layer, __u64 addr, __u64 bytes, __u64 stack_id)
-{
-	if (!p)
+	if (!ret)
 		return 0;
-	struct sum *s = sum_get(&p->id, stack_id);
+	struct live_bucket *b = bucket_at(live_place(key, 0, cfg.live_buckets));
 
-	if (!s) {
-		loss_count(p, LOSS_SUMS_FULL);
-		return 0;
+	if (b && bucket_take(b, key, ret))
+		return 1;
+	b = bucket_at(live_place(key, 1, cfg.live_buckets));
+	return b && bucket_take(b, key, ret);
+}
+
+/* Without branches: the verifier would follow each of the 2^8 ways through them. */
+static __always_inline __u64 bucket_taken(const struct live_bucket *b)
+{
+	__u64 taken = 0;
+
+	for (int i = 0; i < LIVE_WAYS; i++) {
+		__u64 key = b->key[i], negative = -key;
+		barrier_var(negative); /* or the compiler sees what is meant and makes a branch of it */
+		taken += (key | negative) >> 63;
 	}
-	struct live_key key = live_key_of(&p->id, layer, addr);
-	struct live_block block = { .bytes = bytes, .stack_id = stack_id, .birth_ns = bpf_ktime_get_ns() };
+	return taken;
+}
+
+static __always_inline int bucket_put(struct live_bucket *b, __u64 key, const struct live_block *block)
+{
+	NO_UNROLL
+	for (__u32 i = 0; i < LIVE_WAYS; i++) {
+		if (b->key[i] || __sync_val_compare_and_swap(&b->key[i], 0, LIVE_BUSY) != 0)
+			continue;
+		b->block[i] = *block;
+		barrier();
+		b->key[i] = key; /* x86 keeps the order of stores: who sees the key sees the block */
+		return 1;
+	}
+	return 0;
+}
+
+/* 1: it is in the table now; 0: both of its buckets are full. */
+__noinline int live_put(__u64 key, struct live_block *block)
+{
+	struct live_bucket *a = bucket_at(live_place(key, 0, cfg.live_buckets));
+	struct live_bucket *b = bucket_at(live_place(key, 1, cfg.live_buckets));
+
+	if (!a || !b || !block)
+		return 0;
+	if (bucket_taken(a) <= bucket_taken(b))
+		return bucket_put(a, key, block) || bucket_put(b, key, block);
+	return bucket_put(b, key, block) || bucket_put(a, key, block);
+}
+
+/* addr 0: the result can't be known (return probes are unsafe here); counted, never tracked. A global function. */
+__noinline int book_alloc(struct proc *p, __u32 layer, __u64 addr, __u64 bytes, __u32 sum)
+{
+	struct sum *s = sum_at(sum);
+	struct live_block old, block = { .bytes = bytes, .sum = sum };
+
+	if (!p || !s)
+		return 0;
+	__u64 key = live_key(addr, layer, p->account);
 	__u64 alloc = __sync_fetch_and_add(&s->alloc_bytes, bytes) + bytes;
 	__s64 live_now = __sync_fetch_and_add(&p->live_bytes[layer & 3], (__s64)bytes) + (__s64)bytes;
 
 	__sync_fetch_and_add(&s->alloc_count, 1);
-	if (!addr || live_put(p, layer, &key, &block)) {
+	if (addr && live_take(key, &old)) { /* handed out again without a free seen: the old block is gone */
+		book_free(p, layer, &old);
+		loss_count(p, LOSS_MISSED_FREE);
+	}
+	block.birth_ms = (__u32)(bpf_ktime_get_ns() / NS_PER_MS);
+	if (!addr || !live_put(key, &block)) {
+		if (addr)
+			loss_count(p, LOSS_LIVE_FULL);
 		__sync_fetch_and_add(&s->untracked_bytes, bytes);
 		__sync_fetch_and_add(&s->untracked_count, 1);
 		__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)bytes);

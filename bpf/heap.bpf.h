@@ -59,11 +59,6 @@ static __always_inline __u64 reg_read(struct pt_regs *ctx, __u32 reg)
 	return 0;
 }
 
-static __always_inline struct thread_state *thread_get(__u64 flags)
-{
-	return bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, flags);
-}
-
 static __always_inline struct inflight *inflight_of(struct thread_state *t, enum layer layer)
 {
 	return &t->call[layer == LAYER_PYTHON];
@@ -84,9 +79,11 @@ static __always_inline void old_put_back(struct proc *p, enum layer layer, struc
 	if (!c->has_old)
 		return;
 	c->has_old = 0;
-	/* NOEXIST inside: if the address is taken again, the old block did go. */
-	if (bpf_map_update_elem(&live, &c->old_key, &c->old, BPF_NOEXIST))
+	/* No room any more: nobody will see its free. */
+	if (!live_put(c->old_key, &c->old)) {
 		book_free(p, layer, &c->old);
+		loss_count(p, LOSS_LIVE_FULL);
+	}
 }
 
 /* Did the allocator's own code make this call? A tail call has the trampoline as its caller. */
@@ -126,19 +123,54 @@ static __always_inline __u64 call_bytes(struct pt_regs *ctx, const struct call_c
 	return k->count_reg == REG_NONE ? bytes : bytes * reg_read(ctx, k->count_reg);
 }
 
-static __always_inline struct proc *hit(enum layer layer)
+/* The process whose heap call this is, NULL if its heap is not observed. */
+static __always_inline struct proc *heap_hit(struct thread_state **ret)
 {
-	struct proc *p = proc_current();
+	struct proc *p = proc_current(ret);
 	__u32 zero = 0;
 
-	if (!p || !(p->flags & (layer == LAYER_MAP ? PROC_MAP : PROC_HEAP))) {
-		struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
-		if (st)
-			st->foreign_hits++;
+	if (p && p->flags & PROC_HEAP)
+		return p;
+	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
+	if (st)
+		st->foreign_hits++;
+	return NULL;
+}
+
+/* The thread's state is made at its first call. NULL: none to be had, counted. */
+static __always_inline struct thread_state *thread_need(struct proc *p, struct thread_state *t)
+{
+	if (t)
+		return t;
+	t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t) {
+		loss_count(p, LOSS_THREAD_STATE);
 		return NULL;
 	}
-	__sync_fetch_and_add(&p->hits, 1);
-	return p;
+	t->account = p->account;
+	return t;
+}
+
+/* The sum on which a call is booked. Most calls repeat a stack that the thread showed lately. */
+static __always_inline __u32 sum_of_stack(struct proc *p, struct thread_state *t, struct stack_start *from,
+					  enum layer layer)
+{
+	__u64 id = stack_hash(p, from, layer);
+	struct recent *r = &t->recent[(id >> 8) & (RECENT_STACKS - 1)];
+
+	if (r->stack_id == id && r->account == p->account)
+		return r->sum;
+	if (!bpf_map_lookup_elem(&stacks, &id))
+		id = stack_define(p, from, layer);
+	__u32 sum = sum_get(p->account, id);
+	if (sum == NO_SUM) {
+		loss_count(p, LOSS_SUMS_FULL);
+		return sum;
+	}
+	r->stack_id = id;
+	r->sum = sum;
+	r->account = p->account;
+	return sum;
 }
 
 /* Takes the block that a realloc resizes out of `live`. Calls without an old block: nothing. */
@@ -147,8 +179,8 @@ static __always_inline void old_take(struct proc *p, enum layer layer, struct in
 	c->has_old = 0;
 	if (!c->ptr || (c->shape != SHAPE_PTR_SIZE_TO_PTR && c->shape != SHAPE_PTR_N_SIZE_TO_PTR))
 		return;
-	c->old_key = live_key_of(&p->id, layer, c->ptr);
-	c->has_old = live_take(&c->old_key, &c->old) == 0;
+	c->old_key = live_key(c->ptr, layer, p->account);
+	c->has_old = live_take(c->old_key, &c->old);
 }
 
 /*
@@ -167,15 +199,11 @@ static __always_inline int is_return_unsafe(const struct proc *p, const struct c
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
-	struct proc *p = hit(layer);
+	struct thread_state *t;
+	struct proc *p = heap_hit(&t);
 
-	if (!p)
+	if (!p || !(t = thread_need(p, t)))
 		return SKIP_RETURN;
-	struct thread_state *t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!t) {
-		loss_count(p, LOSS_THREAD_STATE);
-		return SKIP_RETURN;
-	}
 	__u64 slot = ctx->sp + k->slot_words * 8, caller = 0;
 	if (is_nested(p, t, layer, slot))
 		return SKIP_RETURN;
@@ -183,19 +211,22 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
 		loss_count(p, LOSS_USER_READ);
 	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
-	__u64 bytes = call_bytes(ctx, k), stack_id;
+	__u64 bytes = call_bytes(ctx, k);
+	__u32 sum;
 	if (is_wrapped(&t->wrap, slot, caller)) {
-		stack_id = t->wrap.stack_id;
+		sum = t->wrap.sum;
 		bytes = t->wrap.bytes;
 		t->wrap.slot = 0;
 	} else {
-		stack_id = stack_capture(p, &from, layer);
+		sum = sum_of_stack(p, t, &from, layer);
 	}
+	if (sum == NO_SUM)
+		return SKIP_RETURN; /* not counted at all, and counted as that */
 	if (is_return_unsafe(p, k, bytes)) {
 		loss_count(p, LOSS_RETURN_UNSAFE);
 		/* A call that may throw may also fail: what isn't known to exist isn't counted. */
 		if (!k->may_throw)
-			book_alloc(p, layer, 0, bytes, stack_id);
+			book_alloc(p, layer, 0, bytes, sum);
 		return SKIP_RETURN;
 	}
 	struct inflight *c = inflight_of(t, layer);
@@ -203,7 +234,7 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	c->code_start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT;
 	c->code_end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
 	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
-	c->stack_id = stack_id;
+	c->sum = sum;
 	c->site = k->site;
 	c->shape = k->shape;
 	old_take(p, layer, c);
@@ -239,8 +270,9 @@ static __always_inline void realloc_settle(struct proc *p, enum layer layer, str
 static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
-	struct thread_state *t = thread_get(0);
 	__u64 ax = reg_read(ctx, REG_AX);
+	struct thread_state *t;
+	struct proc *p = proc_current(&t);
 
 	if (!t)
 		return;
@@ -249,14 +281,13 @@ static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_co
 	if (!c->slot || ctx->sp != c->slot + 8 || c->site != k->site)
 		return;
 	c->slot = 0;
-	struct proc *p = proc_current();
 	if (!p)
 		return;
 	__u64 addr = result_of(ax, p, c);
 	if (c->ptr && c->shape != SHAPE_OUT_ALIGN_SIZE_TO_INT)
 		realloc_settle(p, layer, c, addr);
 	if (addr)
-		book_alloc(p, layer, addr, c->bytes, c->stack_id);
+		book_alloc(p, layer, addr, c->bytes, c->sum);
 }
 
 static __always_inline void free_enter(struct pt_regs *ctx, const struct call_cookie *k)
@@ -266,15 +297,12 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 
 	if (!addr)
 		return;
-	struct proc *p = hit(layer);
-	if (!p)
+	struct thread_state *t;
+	struct proc *p = heap_hit(&t);
+	if (!p || (t && is_nested(p, t, layer, ctx->sp + k->slot_words * 8)))
 		return;
-	struct thread_state *t = thread_get(0);
-	if (t && is_nested(p, t, layer, ctx->sp + k->slot_words * 8))
-		return;
-	struct live_key key = live_key_of(&p->id, layer, addr);
 	struct live_block b;
-	if (live_take(&key, &b) == 0)
+	if (live_take(live_key(addr, layer, p->account), &b))
 		book_free(p, layer, &b);
 	else
 		loss_count(p, LOSS_UNMATCHED_FREE);
@@ -284,16 +312,12 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
-	struct proc *p = hit(layer);
+	struct thread_state *t;
+	struct proc *p = heap_hit(&t);
 	__u64 slot = ctx->sp + k->slot_words * 8, caller = 0;
 
-	if (!p)
+	if (!p || !(t = thread_need(p, t)))
 		return;
-	struct thread_state *t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!t) {
-		loss_count(p, LOSS_THREAD_STATE);
-		return;
-	}
 	if (is_nested(p, t, layer, slot))
 		return;
 	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
@@ -306,7 +330,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 	if (inner)
 		return;
 	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
-	t->wrap.stack_id = stack_capture(p, &from, layer);
+	t->wrap.sum = sum_of_stack(p, t, &from, layer);
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
 	t->wrap.slot = slot;
 }
@@ -315,9 +339,10 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 static __always_inline void thread_gone(struct task_struct *task)
 {
 	struct thread_state *t = bpf_task_storage_get(&threads, task, 0, 0);
-	struct proc *p;
+	__u32 slot = t ? proc_find(BPF_CORE_READ(task, tgid)) : NO_SLOT;
+	struct proc *p = slot == NO_SLOT ? NULL : proc_at(slot);
 
-	if (!t || !(p = proc_current()))
+	if (!t || !p)
 		return;
 	for (int i = 0; i < TRACKED_LAYERS; i++)
 		old_put_back(p, LAYER_HEAP + i, &t->call[i]);

@@ -27,6 +27,8 @@ static __always_inline struct event *map_event(struct proc *p, __u32 kind)
 	}
 	e->kind = kind;
 	e->tid = (__u32)bpf_get_current_pid_tgid();
+	e->account = p->account;
+	e->other_account = 0;
 	e->id = p->id;
 	e->ts_ns = bpf_ktime_get_ns();
 	__builtin_memset(&e->map, 0, sizeof(e->map));
@@ -37,10 +39,10 @@ static __always_inline struct event *map_event(struct proc *p, __u32 kind)
 static __always_inline void wrapper_skip(struct proc *p, struct stack_start *from)
 {
 	__u32 image = p->id.image;
-	struct text_ranges *t = bpf_map_lookup_elem(&texts, &image);
+	struct map_entries *t = bpf_map_lookup_elem(&entries, &image);
 	__u64 caller;
 
-	for (int i = 0; t && i < TEXT_WRAPPERS; i++) {
+	for (int i = 0; t && i < MAP_WRAPPERS; i++) {
 		if (t->wrapper[i].ip != from->leaf)
 			continue;
 		__u64 slot = from->below + t->wrapper[i].slot_words * 8;
@@ -80,16 +82,11 @@ static __always_inline void map_announce(struct proc *p, __u32 kind, const struc
 
 static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
 {
-	struct proc *p = proc_current();
+	struct thread_state *t;
+	struct proc *p = proc_current(&t);
 
-	if (!p || !(p->flags & PROC_MAP))
+	if (!p || !(p->flags & PROC_MAP) || !(t = thread_need(p, t)))
 		return 0;
-	struct thread_state *t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!t) {
-		loss_count(p, LOSS_THREAD_STATE);
-		return 0;
-	}
-	__sync_fetch_and_add(&p->hits, 1);
 	struct map_call *c = &t->map;
 	__u32 nr = (__u32)ctx->id; /* the kernel fills an int here; the upper half of the long is stack garbage */
 	c->nr = nr + 1;
@@ -158,12 +155,10 @@ static __always_inline void map_done(struct proc *p, struct map_call *c, __u64 r
 
 static __always_inline int map_exit(struct trace_event_raw_sys_exit *ctx)
 {
-	struct proc *p = proc_current();
+	struct thread_state *t;
+	struct proc *p = proc_current(&t);
 
-	if (!p || !(p->flags & PROC_MAP))
-		return 0;
-	struct thread_state *t = thread_get(0);
-	if (!t || !t->map.nr)
+	if (!p || !(p->flags & PROC_MAP) || !t || !t->map.nr)
 		return 0;
 	map_done(p, &t->map, ctx->ret);
 	t->map.nr = 0;

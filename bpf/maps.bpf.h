@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * The maps and the read-only configuration. Sizes marked "user" are set by user space before loading. Nothing is
- * pinned; no map is LRU: an evicted live block would make totals drift silently.
+ * pinned; no table forgets by itself: an evicted live block would make totals drift silently.
  */
 #ifndef TIDEMARK_BPF_MAPS_H
 #define TIDEMARK_BPF_MAPS_H
 
 #include "state.bpf.h"
+#include "tables.h"
 
 const volatile struct config cfg = {};
 
@@ -14,26 +15,26 @@ const volatile struct config cfg = {};
 __u32 next_image;
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 8192);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PROC_SLOTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct proc);
 } procs SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 524288); /* user */
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct live_key);
-	__type(value, struct live_block);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 131072); /* user; cfg.live_buckets */
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct live_bucket);
 } live SEC(".maps");
 
 struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 65536); /* user */
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, struct sum_key);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 65536); /* user; cfg.sum_mask + 1 */
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
 	__type(value, struct sum);
 } sums SEC(".maps");
 
@@ -50,8 +51,8 @@ struct {
 	__uint(max_entries, 8192);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__type(key, __u32);
-	__type(value, struct text_ranges);
-} texts SEC(".maps");
+	__type(value, struct map_entries);
+} entries SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);

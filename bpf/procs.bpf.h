@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Which processes are followed, and their identity from birth to death. `procs` is the target filter: a process that is not in
- * it costs one lookup. Children enter it before they run their first instruction (sched_process_fork runs in the parent),
- * so prefork workers are complete; exec gives a new image number, so that nothing of the old heap can match again.
+ * it costs a look at a few slots. Children enter it before they run their first instruction (sched_process_fork runs in the parent),
+ * so prefork workers are complete; exec gives a new image and a new account, so that nothing of the old heap can match again.
  */
 #ifndef TIDEMARK_BPF_PROCS_H
 #define TIDEMARK_BPF_PROCS_H
@@ -10,6 +10,7 @@
 #include "loss.bpf.h"
 
 #define NS_PER_TICK 10000000ull /* USER_HZ is 100 on x86 */
+#define NO_SLOT 0xffffffffu
 
 static __always_inline __u64 start_ticks_of(struct task_struct *leader)
 {
@@ -24,7 +25,14 @@ static __always_inline __u64 wake_flags(__u32 kind)
 	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > 524288 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
-static __always_inline void event_life(__u32 kind, const struct proc_key *id, const struct proc_key *other, __u32 flags)
+/* The other end of a fork or exec: whose child, which image before. */
+struct account_ref {
+	struct proc_key id;
+	__u32 account;
+};
+
+static __always_inline void event_life(__u32 kind, const struct account_ref *who, const struct account_ref *other,
+				       __u32 flags)
 {
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
@@ -34,122 +42,240 @@ static __always_inline void event_life(__u32 kind, const struct proc_key *id, co
 	}
 	e->kind = kind;
 	e->tid = (__u32)bpf_get_current_pid_tgid();
-	e->id = *id;
+	e->account = who->account;
+	e->other_account = other->account;
+	e->id = who->id;
 	e->ts_ns = bpf_ktime_get_ns();
-	e->life.other = *other;
+	e->life.other = other->id;
 	e->life.flags = flags;
 	(void)bpf_get_current_comm(e->life.comm, sizeof(e->life.comm)); /* only fails on a bad size */
 	bpf_ringbuf_submit(e, wake_flags(kind));
 }
 
-/* A process below the observed cgroup that is seen for the first time. */
+/* Slot of a process, NO_SLOT if it is not followed. A slot that was never used ends the search: nobody was put behind it. */
+static __always_inline __u32 proc_find(__u32 tgid)
+{
+	NO_UNROLL
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		__u32 slot = proc_place(tgid, i);
+		struct proc *p = bpf_map_lookup_elem(&procs, &slot);
+		if (!p || !p->used)
+			break;
+		if (p->tgid == tgid)
+			return slot;
+	}
+	return NO_SLOT;
+}
+
+static __always_inline struct proc *proc_at(__u32 slot)
+{
+	return bpf_map_lookup_elem(&procs, &slot);
+}
+
+/* Takes a free slot; it stays invisible until its tgid is written. */
+static __always_inline __u32 proc_claim(__u32 tgid)
+{
+	NO_UNROLL
+	for (__u32 i = 0; i < PROC_PROBES; i++) {
+		__u32 slot = proc_place(tgid, i);
+		struct proc *p = bpf_map_lookup_elem(&procs, &slot);
+		if (p && __sync_val_compare_and_swap(&p->tgid, 0, PROC_CLAIMED) == 0)
+			return slot;
+	}
+	return NO_SLOT;
+}
+
+/* What a slot is filled with. */
+struct proc_birth {
+	struct proc_key id;
+	__u32 flags, ppid;
+	__u32 account; /* 0: its own */
+	__u64 exe_start, exe_end, lib_start, lib_end;
+};
+
+/* A new account in a slot that is claimed, or whose process is between two images (exec: only one thread is left). */
+static __always_inline void proc_fill(struct proc *p, __u32 slot, __u32 tgid, const struct proc_birth *b)
+{
+	p->used++;
+	p->account = b->account ? b->account : account_make(slot, p->used);
+	p->flags = b->flags;
+	p->id = b->id;
+	p->ppid = b->ppid;
+	p->exe_start = b->exe_start;
+	p->exe_end = b->exe_end;
+	p->lib_start = b->lib_start;
+	p->lib_end = b->lib_end;
+	__builtin_memset(p->live_bytes, 0, sizeof(p->live_bytes));
+	__builtin_memset(p->peak_live_bytes, 0, sizeof(p->peak_live_bytes));
+	__builtin_memset(p->losses, 0, sizeof(p->losses));
+	barrier();
+	p->tgid = tgid;
+}
+
+/* NULL: no slot, counted. */
+static __always_inline struct proc *proc_enter(__u32 tgid, const struct proc_birth *b)
+{
+	__u32 slot = proc_find(tgid);
+
+	if (slot == NO_SLOT)
+		slot = proc_claim(tgid);
+	struct proc *p = slot == NO_SLOT ? NULL : proc_at(slot);
+	if (!p) {
+		loss_count(NULL, LOSS_PROCS_FULL);
+		return NULL;
+	}
+	proc_fill(p, slot, tgid, b);
+	return p;
+}
+
+/* A process below the observed cgroup that is seen for the first time. A global function: the verifier checks it once. */
 __noinline int proc_adopt(__u32 tgid)
 {
 	if (!cfg.cgroup_id || tgid == cfg.own_tgid ||
 	    bpf_get_current_ancestor_cgroup_id(cfg.cgroup_level) != cfg.cgroup_id)
 		return -1;
 	struct task_struct *leader = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader);
-	struct proc p = {
+	struct proc_birth b = {
 		.id = { .start_ticks = start_ticks_of(leader), .pid = tgid, .image = __sync_fetch_and_add(&next_image, 1) },
 		.flags = cfg.adopt_flags | PROC_LATE,
 		.ppid = BPF_CORE_READ(leader, real_parent, tgid),
 	};
-	struct proc_key none = {};
+	struct account_ref none = {}, self = { .id = b.id };
+	struct proc *p = proc_enter(tgid, &b);
 
-	p.losses[LOSS_LATE_ATTACH] = 1;
-	if (bpf_map_update_elem(&procs, &tgid, &p, BPF_NOEXIST) == 0)
-		event_life(EVENT_EXEC, &p.id, &none, p.flags);
+	if (!p)
+		return -1;
+	p->losses[LOSS_LATE_ATTACH] = 1;
+	self.account = p->account;
+	event_life(EVENT_EXEC, &self, &none, b.flags);
 	return 0;
 }
 
-static __always_inline struct proc *proc_current(void)
+static __always_inline struct thread_state *thread_get(__u64 flags)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
-	struct proc *p = bpf_map_lookup_elem(&procs, &tgid);
-
-	if (!p && cfg.cgroup_id)
-		p = proc_adopt(tgid) ? NULL : bpf_map_lookup_elem(&procs, &tgid);
-	return p;
+	return bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, flags);
 }
 
-static __always_inline void proc_insert(__u32 tgid, struct proc *p)
+/*
+ * The followed process of this thread, NULL if it is not followed. A thread that was here before remembers its account, which
+ * leads to the slot at once; it is checked, for the process may have run another program since.
+ */
+static __always_inline struct proc *proc_current(struct thread_state **ret)
 {
-	if (bpf_map_update_elem(&procs, &tgid, p, BPF_ANY))
-		loss_count(NULL, LOSS_PROCS_FULL);
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	struct thread_state *t = thread_get(0);
+	struct proc *p;
+
+	*ret = t;
+	if (t) {
+		p = proc_at(account_slot(t->account));
+		if (p && p->tgid == tgid && p->account == t->account)
+			return p;
+	}
+	__u32 slot = proc_find(tgid);
+	if (slot == NO_SLOT && (!cfg.cgroup_id || proc_adopt(tgid) || (slot = proc_find(tgid)) == NO_SLOT))
+		return NULL;
+	p = proc_at(slot);
+	if (p && t)
+		t->account = p->account;
+	return p;
 }
 
 static __always_inline void proc_born(struct task_struct *parent, struct task_struct *child)
 {
-	__u32 tgid = BPF_CORE_READ(child, tgid), parent_tgid = BPF_CORE_READ(parent, tgid);
-	struct proc *pp = bpf_map_lookup_elem(&procs, &parent_tgid);
-	struct proc_key none = {};
-	struct proc p = {};
+	__u32 tgid = BPF_CORE_READ(child, tgid), parent_slot = proc_find(BPF_CORE_READ(parent, tgid));
+	struct proc *pp = parent_slot == NO_SLOT ? NULL : proc_at(parent_slot);
+	struct account_ref self = {}, other = {};
+	struct proc_birth b = {};
 
-	p.id.start_ticks = start_ticks_of(child);
-	p.id.pid = tgid;
-	p.ppid = parent_tgid;
+	b.id.start_ticks = start_ticks_of(child);
+	b.id.pid = tgid;
+	b.ppid = BPF_CORE_READ(parent, tgid);
 	if (pp && pp->flags & PROC_FOLLOW) {
-		p.flags = pp->flags & ~(PROC_LATE | PROC_NAMED | PROC_BORROWS_MM);
-		p.id.image = pp->id.image;
+		b.flags = pp->flags & ~(PROC_LATE | PROC_NAMED | PROC_BORROWS_MM);
+		b.id.image = pp->id.image;
+		b.exe_start = pp->exe_start;
+		b.exe_end = pp->exe_end;
+		b.lib_start = pp->lib_start;
+		b.lib_end = pp->lib_end;
 		if (BPF_CORE_READ(child, mm) == BPF_CORE_READ(parent, mm)) {
-			p.flags |= PROC_BORROWS_MM;
-			p.id = pp->id;
+			b.flags |= PROC_BORROWS_MM;
+			b.id = pp->id;
+			b.account = pp->account;
 		}
 	} else if (cfg.follow_all_flags) {
-		p.flags = cfg.follow_all_flags;
-		p.id.image = __sync_fetch_and_add(&next_image, 1);
+		b.flags = cfg.follow_all_flags;
+		b.id.image = __sync_fetch_and_add(&next_image, 1);
 	} else {
 		return;
 	}
-	proc_insert(tgid, &p);
-	event_life(EVENT_FORK, &p.id, pp ? &pp->id : &none, p.flags);
+	struct proc *p = proc_enter(tgid, &b);
+	if (!p)
+		return;
+	self.id = b.id;
+	self.account = p->account;
+	if (pp) {
+		other.id = pp->id;
+		other.account = pp->account;
+	}
+	event_life(EVENT_FORK, &self, &other, b.flags);
 }
 
 static __always_inline void proc_exec(struct task_struct *task)
 {
-	__u32 tgid = BPF_CORE_READ(task, tgid);
-	struct proc *old = bpf_map_lookup_elem(&procs, &tgid);
-	struct proc_key before = {};
-	struct proc p = {};
+	__u32 tgid = BPF_CORE_READ(task, tgid), slot = proc_find(tgid);
+	struct proc *old = slot == NO_SLOT ? NULL : proc_at(slot);
+	struct account_ref self = {}, before = {};
+	struct proc_birth b = {};
 
-	p.id.start_ticks = start_ticks_of(BPF_CORE_READ(task, group_leader));
-	p.id.pid = tgid;
-	p.ppid = BPF_CORE_READ(task, real_parent, tgid);
+	b.id.start_ticks = start_ticks_of(BPF_CORE_READ(task, group_leader));
+	b.id.pid = tgid;
+	b.ppid = BPF_CORE_READ(task, real_parent, tgid);
+	b.flags = cfg.follow_all_flags;
 	if (!old && !cfg.follow_all_flags) {
+		self.id = b.id;
 		if (cfg.watch_exec)
-			event_life(EVENT_EXEC, &p.id, &before, 0);
+			event_life(EVENT_EXEC, &self, &before, 0);
 		return;
 	}
-	p.id.image = __sync_fetch_and_add(&next_image, 1);
-	p.flags = cfg.follow_all_flags;
+	b.id.image = __sync_fetch_and_add(&next_image, 1);
 	if (old) {
-		p.flags = old->flags & ~(PROC_BORROWS_MM | PROC_LATE | PROC_NO_RETURN);
-		if (!(old->flags & PROC_BORROWS_MM))
-			before = old->id;
+		b.flags = old->flags & ~(PROC_BORROWS_MM | PROC_LATE | PROC_NO_RETURN | PROC_TIGHT);
+		if (!(old->flags & PROC_BORROWS_MM)) {
+			before.id = old->id;
+			before.account = old->account;
+		}
 	}
-	proc_insert(tgid, &p);
-	event_life(EVENT_EXEC, &p.id, &before, p.flags);
+	struct proc *p = proc_enter(tgid, &b);
+	if (!p)
+		return;
+	self.id = b.id;
+	self.account = p->account;
+	event_life(EVENT_EXEC, &self, &before, b.flags);
 }
 
 static __always_inline void proc_gone(struct task_struct *task)
 {
-	__u32 tgid = BPF_CORE_READ(task, tgid);
-	struct proc *p = bpf_map_lookup_elem(&procs, &tgid);
+	__u32 slot = proc_find(BPF_CORE_READ(task, tgid));
+	struct proc *p = slot == NO_SLOT ? NULL : proc_at(slot);
 
 	if (!p)
 		return;
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (e) {
 		e->kind = EVENT_EXIT;
-		e->tid = tgid;
+		e->tid = p->tgid;
+		e->account = p->account;
+		e->other_account = 0;
 		e->id = p->id;
 		e->ts_ns = bpf_ktime_get_ns();
-		e->final = *p; /* copied before the element is deleted: its memory may be reused at once */
+		__builtin_memcpy(&e->final, p, sizeof(e->final)); /* before the slot is free for others */
 		bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
 	} else {
 		loss_count(NULL, LOSS_RING_FULL);
 	}
-	bpf_map_delete_elem(&procs, &tgid);
+	barrier();
+	p->tgid = 0;
 }
 
 #endif

@@ -11,6 +11,7 @@
 
 #include "loss.bpf.h"
 
+#define ERR_EXIST (-17)
 #define FRAME_SPAN_MAX (1ull << 20) /* a single frame larger than 1 MiB is no frame */
 #define USER_ADDR_MIN 0x10000ull
 #define USER_ADDR_MAX 0x7ffffffff000ull
@@ -35,54 +36,66 @@ static __always_inline void scratch_release(struct scratch *s)
 	__sync_lock_test_and_set(&s->busy, 0);
 }
 
-static __always_inline int is_code(const struct text_ranges *t, __u64 addr)
+/* Where a walk begins. */
+struct stack_start {
+	__u64 leaf; /* first address of the stack */
+	__u64 fp;
+	__u64 below;
+	__u16 site;
+	__u8 flags; /* STACK_LEAF_IP */
+};
+
+static __always_inline int is_code(const struct proc *p, __u64 addr)
 {
 	if (addr < USER_ADDR_MIN || addr >= USER_ADDR_MAX)
 		return 0;
-	if (!t || !t->lib_end)
+	if (!p->lib_end)
 		return 1;
-	return (addr >= t->exe_start && addr < t->exe_end) || (addr >= t->lib_start && addr < t->lib_end);
+	return (addr >= p->exe_start && addr < p->exe_end) || (addr >= p->lib_start && addr < p->lib_end);
 }
 
 struct frame_words {
 	__u64 next_fp, return_addr;
 };
 
-static __always_inline __u64 mix(__u64 h, __u64 v)
-{
-	h = (h ^ v) * 0x9e3779b97f4a7c15ull; /* 2^64 / golden ratio: spreads every input bit upwards */
-	return h ^ (h >> 29);
-}
-
-/* A walk in progress: the hash grows with the frames, so that no second pass is needed. */
+/* A walk's outcome. */
 struct walk {
 	__u64 hash;
 	__u32 n;
+	__u8 flags;
 };
 
-/* Follows frame pointers from fp; `below` is a stack address that every frame must lie above. */
-static __always_inline void stack_walk(struct stack *st, struct walk *wk, const struct text_ranges *text, __u64 fp,
-				       __u64 below)
+/*
+ * Follows the frame pointers from a start. The hash grows with the frames; the addresses are kept only where there is room for them:
+ * most calls repeat a stack whose definition is stored, and need the hash alone.
+ */
+static __always_inline void stack_walk(const struct proc *p, const struct stack_start *from, struct walk *wk,
+				       struct stack *keep)
 {
+	__u64 fp = from->fp, below = from->below;
 	struct frame_words w;
 
+	wk->hash = table_mix(table_mix(0x7469646d61726bull, (__u64)p->id.image << 16 | from->site), from->leaf);
+	wk->n = 1;
+	wk->flags = from->flags;
 	for (__u32 n = 1; n <= STACK_MAX_FRAMES; n++) {
 		if (fp == 0) {
-			st->flags |= STACK_COMPLETE;
+			wk->flags |= STACK_COMPLETE;
 			return;
 		}
 		if (fp <= below || fp & 7 || fp - below > FRAME_SPAN_MAX)
 			return;
 		if (bpf_probe_read_user(&w, sizeof(w), (void *)fp))
 			return;
-		if (!is_code(text, w.return_addr))
+		if (!is_code(p, w.return_addr))
 			return;
 		if (n == STACK_MAX_FRAMES) {
-			st->flags |= STACK_TRUNCATED;
+			wk->flags |= STACK_TRUNCATED;
 			return;
 		}
-		st->ip[n] = w.return_addr;
-		wk->hash = mix(wk->hash, w.return_addr);
+		if (keep)
+			keep->ip[n] = w.return_addr;
+		wk->hash = table_mix(wk->hash, w.return_addr);
 		wk->n = n + 1;
 		below = fp;
 		fp = w.next_fp;
@@ -95,62 +108,57 @@ static __always_inline __u64 stack_id_of(__u64 hash, enum layer layer)
 	return (hash ? hash : STACK_ID_LAYER_MASK + 1) | layer;
 }
 
-static __always_inline __u64 stack_intern(struct proc *p, struct stack *st, const struct walk *wk, enum layer layer)
+/* Stores the definition of a stack that was not seen before, from a second walk. Its id, or the layer's unknown stack. */
+__noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 layer)
 {
-	__u64 id = stack_id_of(wk->hash, layer);
-
-	if (bpf_map_lookup_elem(&stacks, &id))
-		return id;
-	st->n_ips = wk->n;
-	st->first_seen_in = p->id;
-	/* -EEXIST: another CPU was first with the same stack. */
-	long err = bpf_map_update_elem(&stacks, &id, st, BPF_NOEXIST);
-	if (err && err != -17 /* EEXIST */) {
-		loss_count(p, LOSS_STACKS_FULL);
-		return layer;
-	}
-	if (st->flags & STACK_TRUNCATED)
-		loss_count(p, LOSS_STACK_TRUNCATED);
-	return id;
-}
-
-/* Where a walk begins. */
-struct stack_start {
-	__u64 leaf; /* first address of the stack */
-	__u64 fp;
-	__u64 below;
-	__u16 site;
-	__u8 flags; /* STACK_LEAF_IP */
-};
-
-/*
- * The id of the stack that begins there; never fails: what can't be had is booked on the layer's unknown stack and counted.
- * A global function: the verifier checks it once, not once per path that calls it (as all __noinline ones here); hence the checks for NULL.
- */
-__noinline __u64 stack_capture(struct proc *p, struct stack_start *from, __u32 layer)
-{
+	struct walk wk;
 	__u32 index;
 
 	if (!p || !from)
 		return layer;
-	__u32 image = p->id.image;
 	struct scratch *s = scratch_claim(&index);
-
 	if (!s) {
 		loss_count(p, LOSS_SCRATCH_BUSY);
 		return layer;
 	}
 	struct stack *st = &s->stack;
-	struct text_ranges *text = bpf_map_lookup_elem(&texts, &image);
-
-	st->site = from->site;
-	st->flags = from->flags;
 	st->ip[0] = from->leaf;
-	struct walk wk = { .hash = mix(mix(0x7469646d61726bull, (__u64)image << 16 | from->site), from->leaf), .n = 1 };
-	stack_walk(st, &wk, text, from->fp, from->below);
-	__u64 id = stack_intern(p, st, &wk, layer);
+	stack_walk(p, from, &wk, st);
+	__u64 id = stack_id_of(wk.hash, layer);
+	st->site = from->site;
+	st->flags = wk.flags;
+	st->n_ips = wk.n;
+	st->first_seen_in = p->id;
+	long err = bpf_map_update_elem(&stacks, &id, st, BPF_NOEXIST);
 	scratch_release(s);
+	if (err && err != ERR_EXIST) { /* -EEXIST: another CPU was first with the same stack */
+		loss_count(p, LOSS_STACKS_FULL);
+		return layer;
+	}
+	if (wk.flags & STACK_TRUNCATED)
+		loss_count(p, LOSS_STACK_TRUNCATED);
 	return id;
+}
+
+/*
+ * The id of the stack that begins there; never fails: what can't be had is booked on the layer's unknown stack and counted.
+ * A global function: the verifier checks it once, not once per path that calls it (as all __noinline ones here); hence the checks for NULL.
+ */
+__noinline __u64 stack_hash(struct proc *p, struct stack_start *from, __u32 layer)
+{
+	struct walk wk;
+
+	if (!p || !from)
+		return layer;
+	stack_walk(p, from, &wk, NULL);
+	return stack_id_of(wk.hash, layer);
+}
+
+static __always_inline __u64 stack_capture(struct proc *p, struct stack_start *from, __u32 layer)
+{
+	__u64 id = stack_hash(p, from, layer);
+
+	return bpf_map_lookup_elem(&stacks, &id) ? id : stack_define(p, from, layer);
 }
 
 #endif

@@ -8,7 +8,6 @@
  *   on_wrap_enter             operator new where it reaches malloc
  *   on_map_enter, _exit       mmap, munmap, mremap, brk
  *   on_fork, on_exec, on_exit process life
- *   set_proc_flags            run by user space
  */
 #include "vmlinux.h"
 
@@ -28,7 +27,7 @@ static __always_inline __u64 body_begin(struct cpu_stat **ret)
 	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
 
 	*ret = st;
-	if (!st || ++st->hits % BODY_SAMPLE)
+	if (!st || ++st->runs % BODY_SAMPLE)
 		return 0;
 	return bpf_ktime_get_ns();
 }
@@ -51,6 +50,15 @@ static __always_inline int enter(struct pt_regs *ctx, const struct call_cookie *
 	return ret;
 }
 
+static __always_inline void leave(struct pt_regs *ctx, const struct call_cookie *k)
+{
+	struct cpu_stat *st;
+	__u64 began = body_begin(&st);
+
+	alloc_exit(ctx, k);
+	body_end(st, began);
+}
+
 SEC("uprobe")
 int on_alloc_session(struct pt_regs *ctx)
 {
@@ -59,7 +67,7 @@ int on_alloc_session(struct pt_regs *ctx)
 	/* At the return the instruction pointer is the caller's; at the entry it is the probed instruction. */
 	if (ctx->ip == bpf_get_func_ip(ctx))
 		return enter(ctx, &k);
-	alloc_exit(ctx, &k);
+	leave(ctx, &k);
 	return 0;
 }
 
@@ -77,7 +85,7 @@ int on_alloc_exit(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 
-	alloc_exit(ctx, &k);
+	leave(ctx, &k);
 	return 0;
 }
 
@@ -135,18 +143,5 @@ int BPF_PROG(on_exit, struct task_struct *task)
 	thread_gone(task);
 	if (BPF_CORE_READ(task, signal, live.counter) == 0)
 		proc_gone(task);
-	return 0;
-}
-
-SEC("syscall")
-int set_proc_flags(struct flags_change *c)
-{
-	__u32 tgid = c->tgid;
-	struct proc *p = bpf_map_lookup_elem(&procs, &tgid);
-
-	if (!p)
-		return 1;
-	__sync_fetch_and_or(&p->flags, c->set);
-	__sync_fetch_and_and(&p->flags, ~c->clear);
 	return 0;
 }

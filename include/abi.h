@@ -38,29 +38,49 @@ enum proc_flag {
 	PROC_TIGHT = 1 << 7,	 /* allocations of any size may fail in it (RLIMIT_AS, strict overcommit) */
 };
 
-/* Value of `procs`, key: tgid. `id` is the account that the calls are booked on. */
+/*
+ * `procs`: an array that both sides map, searched by tgid over PROC_PROBES slots (include/tables.h).
+ *
+ * An account stands for one (pid, start time, image): its slot in the low bits and, above them, how often the slot was taken. So it is
+ * small enough for the keys of the other tables, and a number is not used again until 64 processes later in the same slot.
+ */
+#define PROC_SLOTS 8192
+#define PROC_SLOT_BITS 13
+#define ACCOUNT_BITS 19
+#define PROC_PROBES 8
+#define PROC_CLAIMED 0xffffffffu /* tgid of a slot that is being filled */
+
 struct proc {
+	__u32 tgid; /* 0: free; written last */
+	__u32 used; /* times the slot was taken; 0: never, so searches end here */
+	__u32 account;
+	__u32 flags;	/* enum proc_flag */
 	struct proc_key id;
-	__u32 flags; /* enum proc_flag */
 	__u32 ppid;
-	__s64 live_bytes[LAYER_NR];      /* running sum of tracked blocks, for the peak */
+	__u32 pad;
+	/* Where the code lies, for telling return addresses from data: the executable's text and the libraries'. lib_end 0: not known yet. */
+	__u64 exe_start, exe_end, lib_start, lib_end;
+	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
-	__u64 hits;
 	__u64 losses[LOSS_NR];
 };
 
-/* Key of `live`: the layer stands in the top byte of the address (user addresses have 56 bits at most). */
-#define LIVE_LAYER_SHIFT 56
-
-struct live_key {
-	struct proc_key proc;
-	__u64 addr_layer;
-};
+/*
+ * `live`: buckets of live blocks. A block lies in one of the two buckets that its key hashes to, in the less full one: up to
+ * three quarters of all places can be taken before any is refused. Key 0: free; LIVE_BUSY: being filled.
+ */
+#define LIVE_WAYS 8
+#define LIVE_BUSY 1ull
 
 struct live_block {
-	__u64 bytes; /* as requested */
-	__u64 stack_id;
-	__u64 birth_ns; /* CLOCK_MONOTONIC */
+	__u64 bytes;	/* as requested */
+	__u32 sum;	/* index in `sums` of the stack that allocated it */
+	__u32 birth_ms; /* CLOCK_MONOTONIC, low 32 bits */
+};
+
+struct live_bucket {
+	__u64 key[LIVE_WAYS]; /* live_key() */
+	struct live_block block[LIVE_WAYS];
 };
 
 /*
@@ -69,13 +89,17 @@ struct live_block {
  */
 #define STACK_ID_LAYER_MASK 15ull
 
-struct sum_key {
-	struct proc_key proc;
-	__u64 stack_id;
-};
+/*
+ * `sums`: per (account, stack), cumulative. tracked live = alloc - free - untracked; untracked blocks' frees can't be told. Searched
+ * over SUM_PROBES places by sum_key(); two entries of one stack (two processors were first at once) add up.
+ */
+#define SUM_PROBES 16
 
-/* Cumulative. tracked live = alloc - free - untracked; untracked blocks' frees can't be told. */
 struct sum {
+	__u64 key; /* sum_key(); 0: free */
+	__u64 stack_id;
+	__u32 account; /* 0 while being filled */
+	__u32 pad;
 	__u64 alloc_bytes, alloc_count;
 	__u64 free_bytes, free_count;
 	__u64 untracked_bytes, untracked_count;
@@ -117,6 +141,7 @@ enum event_kind {
 struct event {
 	__u32 kind; /* enum event_kind */
 	__u32 tid;
+	__u32 account, other_account; /* of id, of life.other */
 	struct proc_key id;
 	__u64 ts_ns; /* CLOCK_MONOTONIC */
 	union {
@@ -139,31 +164,24 @@ struct event {
 	};
 };
 
-#define TEXT_WRAPPERS 12
+#define MAP_WRAPPERS 12
 
 /*
- * Where the code of one program image lies, for telling return addresses from data: the executable's own text and the libraries'.
- * Value of `texts`, key: image number. All zero: not known yet.
+ * Where mapping calls of one program image enter the kernel: instruction behind `syscall`, words from rsp up to the return
+ * address. ip 0: none. Value of `entries`, key: image number.
  */
-struct text_ranges {
-	__u64 exe_start, exe_end, lib_start, lib_end;
-	/* Where mapping calls enter the kernel: instruction behind `syscall`, words from rsp up to the return address. ip 0: none. */
+struct map_entries {
 	struct {
 		__u64 ip, slot_words;
-	} wrapper[TEXT_WRAPPERS];
+	} wrapper[MAP_WRAPPERS];
 };
 
 /* Value of `cpu_stats`, one per CPU. body: run time of the programs, measured on one hit of BODY_SAMPLE. */
-#define BODY_SAMPLE 64
+#define BODY_SAMPLE 61 /* odd: entries, returns and frees come in a fixed order */
 
 struct cpu_stat {
-	__u64 hits, foreign_hits;
+	__u64 runs, foreign_hits; /* runs: of our programs on heap calls, foreign ones among them */
 	__u64 body_ns, body_samples;
-};
-
-/* Argument of the program set_proc_flags: changes flags of a followed process without touching its counters. */
-struct flags_change {
-	__u32 tgid, set, clear;
 };
 
 /* Set between open and load; constant for the programs. */
@@ -174,16 +192,18 @@ struct config {
 	__u32 cgroup_level;
 	__u32 adopt_flags; /* enum proc_flag of those */
 	__u32 scratch_slots; /* a power of two >= 4 per CPU */
+	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
+	__u32 pad;
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };
 
 _Static_assert(sizeof(struct proc_key) == 16, "proc_key");
-_Static_assert(sizeof(struct live_key) == 24, "live_key");
-_Static_assert(sizeof(struct live_block) == 24, "live_block");
-_Static_assert(sizeof(struct sum_key) == 24, "sum_key");
-_Static_assert(sizeof(struct sum) == 56, "sum");
+_Static_assert(sizeof(struct live_block) == 16, "live_block");
+_Static_assert(sizeof(struct live_bucket) == 24 * LIVE_WAYS, "live_bucket");
+_Static_assert(sizeof(struct sum) == 80, "sum");
 _Static_assert(sizeof(struct stack) == 24 + 8 * STACK_MAX_FRAMES, "stack");
-_Static_assert(sizeof(struct event) == 32 + sizeof(struct proc), "event");
-_Static_assert(sizeof(struct proc) == 24 + 16 * LAYER_NR + 8 + 8 * LOSS_NR, "proc");
+_Static_assert(sizeof(struct event) == 40 + sizeof(struct proc), "event");
+_Static_assert(sizeof(struct proc) == 72 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
+_Static_assert(1 << PROC_SLOT_BITS == PROC_SLOTS, "slots");
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Ages of live blocks per (process, stack), from a walk over the whole live map. A walk costs time in proportion to the map, so it is made only as
+ * Ages of live blocks per sum, from a walk over the whole live table. A walk costs time in proportion to the table, so it is made only as
  * often as keeps its share of a core small; between walks the ages of the last one grow with the clock. Removes the blocks of dead accounts.
  */
 #ifndef TIDEMARK_COLLECT_AGES_H
@@ -14,16 +14,16 @@
 
 struct ages;
 
-struct ages *ages_new(void);
+/* buckets: of the live table; n_sums: places in the table of sums. */
+struct ages *ages_new(int live_fd, uint32_t buckets, uint32_t n_sums);
 void ages_free(struct ages *a);
 
 struct age_walk {
-	int live_fd;
-	uint64_t now_ns;     /* CLOCK_MONOTONIC */
+	uint64_t now_ns;	/* CLOCK_MONOTONIC */
 	uint64_t old_before_ns; /* blocks born before are "old" */
-	bool (*is_dead)(const struct proc_key *id, void *ctx);
+	bool (*is_dead)(uint32_t account, void *ctx);
 	void *ctx;
-	bool force;	     /* dead accounts wait: walk even if it isn't time */
+	bool force;		/* dead accounts wait: walk even if it isn't time */
 };
 /* 1: walked; 0: not yet time; -errno. */
 int ages_step(struct ages *a, const struct age_walk *w);
@@ -32,8 +32,8 @@ struct age_figures {
 	double p50_s, p95_s, max_s;
 	uint64_t old_bytes;
 };
-/* false: the last walk saw no block of this stack. */
-bool ages_find(const struct ages *a, const struct sum_key *key, uint64_t now_ns, struct age_figures *ret);
+/* false: the last walk saw no block of this sum. */
+bool ages_find(const struct ages *a, uint32_t sum, uint64_t now_ns, struct age_figures *ret);
 uint64_t ages_entries(const struct ages *a); /* live blocks at the last walk; UINT64_MAX: never walked */
 
 #endif

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "collect/kmaps.h"
 #include "collect/procview.h"
 #include "util/arena.h"
 #include "util/clock.h"
@@ -26,8 +27,6 @@ struct work {
 	size_t n_stacks, cap_stacks;
 	struct snap_stackdef *defs;
 	size_t n_defs, cap_defs;
-	struct sum_key *dead;
-	size_t n_dead, cap_dead;
 	uint64_t now_ns;
 	bool ages_known;
 };
@@ -46,7 +45,6 @@ void assembly_done(struct assembly *a)
 		HASH_DEL(a->known, k);
 		free(k);
 	}
-	kmap_reader_done(&a->reader);
 }
 
 /* NULL: it was known. */
@@ -136,26 +134,11 @@ static struct snap_stack *stack_push(struct work *w)
 	return s;
 }
 
-static void take_sum(const void *key, const void *value, void *ctx)
+static void take_ages(struct work *w, uint32_t sum, struct snap_stack *s)
 {
-	struct work *w = ctx;
-	const struct sum_key *k = key;
-	const struct sum *sum = value;
 	struct age_figures ages;
 
-	if (follow_is_dead(w->a->follow, &k->proc)) {
-		w->dead = grow_to(w->dead, &w->cap_dead, w->n_dead + 1, sizeof(*w->dead));
-		w->dead[w->n_dead++] = *k;
-		return;
-	}
-	if (!follow_find(w->a->follow, &k->proc))
-		return; /* born since the events were read: the next snapshot has it */
-	struct snap_stack *s = stack_push(w);
-	s->id = k->proc;
-	s->stack_id = k->stack_id;
-	s->layer = (enum layer)(k->stack_id & STACK_ID_LAYER_MASK);
-	s->counts = counts_of(sum);
-	if (ages_find(w->a->ages, k, w->now_ns, &ages) && s->counts.live_count) {
+	if (ages_find(w->a->ages, sum, w->now_ns, &ages) && s->counts.live_count) {
 		s->ages_known = true;
 		s->age_p50_s = (float)ages.p50_s;
 		s->age_p95_s = (float)ages.p95_s;
@@ -164,7 +147,78 @@ static void take_sum(const void *key, const void *value, void *ctx)
 	} else if (w->ages_known) {
 		s->old_live_bytes = 0;
 	}
-	define_stack(w, k->stack_id, &k->proc);
+}
+
+/* Entries of accounts that ended leave the table as they are met. */
+static void take_sum(struct work *w, uint32_t index, struct sum *shared)
+{
+	struct sum sum = *shared;
+
+	if (!sum.account)
+		return;
+	if (accounts_is_dead(w->a->accounts, sum.account)) {
+		memset((char *)shared + sizeof(shared->key), 0, sizeof(*shared) - sizeof(shared->key));
+		__atomic_store_n(&shared->key, 0, __ATOMIC_RELEASE); /* given back with counters at zero */
+		return;
+	}
+	const struct watched *owner = follow_find_account(w->a->follow, sum.account);
+	if (!owner)
+		return; /* born since the events were read: the next snapshot has it */
+	struct snap_stack *s = stack_push(w);
+	s->id = owner->id;
+	s->stack_id = sum.stack_id;
+	s->layer = (enum layer)(sum.stack_id & STACK_ID_LAYER_MASK);
+	s->counts = counts_of(&sum);
+	take_ages(w, index, s);
+	define_stack(w, sum.stack_id, &owner->id);
+}
+
+static void take_sums(struct work *w)
+{
+	struct sum *sums = loader_sums(w->a->loader);
+	uint32_t n = loader_map_info(w->a->loader, KMAP_SUMS).capacity;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (sums[i].key)
+			take_sum(w, i, &sums[i]);
+}
+
+static int by_stack(const void *a, const void *b)
+{
+	const struct snap_stack *x = a, *y = b;
+	int order = memcmp(&x->id, &y->id, sizeof(x->id));
+
+	if (!order && x->stack_id != y->stack_id)
+		order = x->stack_id < y->stack_id ? -1 : 1;
+	return order;
+}
+
+static void add_counts(struct counts *to, const struct counts *c)
+{
+	to->live_bytes += c->live_bytes;
+	to->live_count += c->live_count;
+	to->peak_live_bytes += c->peak_live_bytes; /* at most: the two may have peaked at different times */
+	to->alloc_bytes += c->alloc_bytes;
+	to->alloc_count += c->alloc_count;
+	to->free_bytes += c->free_bytes;
+	to->free_count += c->free_count;
+	to->untracked_bytes += c->untracked_bytes;
+	to->untracked_count += c->untracked_count;
+}
+
+/* Two processors that were first with one stack at the same time made two sums of it: here they are one again. */
+static void join_stacks(struct work *w)
+{
+	size_t kept = 0;
+
+	if (w->n_stacks)
+		qsort(w->stacks, w->n_stacks, sizeof(*w->stacks), by_stack);
+	for (size_t i = 0; i < w->n_stacks; i++)
+		if (kept && !by_stack(&w->stacks[kept - 1], &w->stacks[i]))
+			add_counts(&w->stacks[kept - 1].counts, &w->stacks[i].counts);
+		else
+			w->stacks[kept++] = w->stacks[i];
+	w->n_stacks = kept;
 }
 
 static void take_range(const struct range_sum *r, void *ctx)
@@ -182,21 +236,9 @@ static void take_range(const struct range_sum *r, void *ctx)
 	define_stack(w, r->stack_id, &r->proc);
 }
 
-static bool is_dead(const struct proc_key *id, void *ctx)
+static bool is_dead(uint32_t account, void *ctx)
 {
-	return follow_is_dead(ctx, id);
-}
-
-/* Entries of accounts that ended leave the kernel's tables; when a whole sweep found them all, the accounts are forgotten. */
-static void sweep(struct work *w, uint64_t began_ns, bool walked)
-{
-	int fd = loader_map_fd(w->a->loader, KMAP_SUMS);
-
-	for (size_t i = 0; i < w->n_dead; i++)
-		(void)bpf_map_delete_elem(fd, &w->dead[i]); /* gone already: as good */
-	if (walked)
-		follow_buried(w->a->follow, began_ns);
-	forget_stacks(w->a);
+	return accounts_is_dead(ctx, account);
 }
 
 static void read_tables(struct work *w)
@@ -204,21 +246,22 @@ static void read_tables(struct work *w)
 	struct assembly *a = w->a;
 	uint64_t began_ns = mono_ns();
 	struct age_walk walk = {
-		.live_fd = loader_map_fd(a->loader, KMAP_LIVE),
 		.now_ns = w->now_ns,
 		.old_before_ns = w->now_ns - (w->now_ns - a->attached_ns) / 2,
 		.is_dead = is_dead,
-		.ctx = a->follow,
-		.force = follow_any_dead(a->follow),
+		.ctx = a->accounts,
+		.force = accounts_any_dead(a->accounts),
 	};
 	int walked = ages_step(a->ages, &walk);
 
 	w->ages_known = ages_entries(a->ages) != UINT64_MAX;
-	(void)kmap_each(&a->reader, loader_map_fd(a->loader, KMAP_SUMS), sizeof(struct sum_key), sizeof(struct sum),
-			take_sum, w); /* an interval without sums shows the stacks of ranges only */
+	take_sums(w);
 	if (a->map)
 		ranges_each(a->ranges, take_range, w);
-	sweep(w, began_ns, walked == 1);
+	join_stacks(w);
+	if (walked == 1) /* both tables were swept whole */
+		accounts_buried(a->accounts, began_ns);
+	forget_stacks(a);
 }
 
 static double share_pct(uint64_t part_ns, uint64_t whole_ns)
@@ -229,12 +272,16 @@ static double share_pct(uint64_t part_ns, uint64_t whole_ns)
 static void read_maps(struct work *w, struct snap_self *self)
 {
 	struct snap_map *maps = arena_alloc(w->arena, KMAP_NR, sizeof(*maps));
+	uint64_t blocks = 0;
 
 	for (int i = 0; i < KMAP_NR; i++) {
 		struct kernel_map_info info = loader_map_info(w->a->loader, (enum kernel_map)i);
-		maps[i] = (struct snap_map){ info.name, UNKNOWN_U64, info.capacity, info.bytes };
+		uint64_t places = i == KMAP_LIVE ? (uint64_t)info.capacity * LIVE_WAYS : info.capacity;
+		maps[i] = (struct snap_map){ info.name, UNKNOWN_U64, places, info.bytes };
 	}
-	maps[KMAP_LIVE].entries = ages_entries(w->a->ages);
+	for (size_t i = 0; i < w->n_stacks; i++)
+		blocks += w->stacks[i].layer == LAYER_MAP ? 0 : w->stacks[i].counts.live_count;
+	maps[KMAP_LIVE].entries = blocks;
 	maps[KMAP_SUMS].entries = w->n_stacks;
 	maps[KMAP_STACKS].entries = HASH_COUNT(w->a->known);
 	maps[KMAP_PROCS].entries = HASH_COUNT(w->a->follow->all);
@@ -274,7 +321,7 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	(void)kmap_percpu_sum(loader_map_fd(a->loader, KMAP_CPU_STATS), 0, (uint64_t *)&st, sizeof(st) / 8);
 	self->cpu_pct = a->last_ns ? share_pct(cpu_ns - a->last_cpu_ns, elapsed_ns) : NAN;
 	self->rss_bytes = own_rss();
-	self->hits_per_s = (double)(st.hits - a->last_hits) / seconds;
+	self->hits_per_s = (double)(st.runs - a->last_hits) / seconds;
 	self->foreign_hits_per_s = (double)(st.foreign_hits - a->last_foreign) / seconds;
 	self->target_overhead_pct = NAN;
 	self->attached_share = 1;
@@ -283,7 +330,7 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	add_losses(w, s, self);
 	read_maps(w, self);
 	a->last_cpu_ns = cpu_ns;
-	a->last_hits = st.hits;
+	a->last_hits = st.runs;
 	a->last_foreign = st.foreign_hits;
 	a->last_body_ns = st.body_ns;
 	a->last_body_samples = st.body_samples;
@@ -319,7 +366,6 @@ int assemble(struct assembly *a, struct snapshot **ret)
 	s->new_stacks = keep(w.arena, w.defs, w.n_defs, sizeof(*w.defs));
 	s->new_modules = places_take_new(a->places, w.arena, &s->n_new_modules);
 	read_self(&w, s, &s->self);
-	free(w.dead);
 	a->last_ns = w.now_ns;
 	*ret = s;
 	return 0;

@@ -10,7 +10,6 @@
 
 #include "collect/ages.h"
 #include "collect/follow.h"
-#include "collect/kmaps.h"
 #include "collect/ranges.h"
 #include "collect/snapshot.h"
 
@@ -20,12 +19,12 @@ struct known_stack;
 struct assembly {
 	struct loader *loader;
 	struct follow *follow;
+	struct accounts *accounts;
 	struct ranges *ranges;
 	struct places *places;
 	struct ages *ages;
 	bool map;
 
-	struct kmap_reader reader;
 	struct known_stack *known; /* stacks whose definition was handed out */
 	uint64_t images_ended; /* as of the last sweep */
 	uint64_t n;

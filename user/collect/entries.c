@@ -99,28 +99,28 @@ static bool has_loader(const struct mappings *maps)
 	return false;
 }
 
-static size_t add_file(const struct file *f, const struct mapping *m, struct text_ranges *text, size_t n)
+static size_t add_file(const struct file *f, const struct mapping *m, struct map_entries *ret, size_t n)
 {
-	for (size_t i = 0; i < f->n && n < TEXT_WRAPPERS; i++) {
+	for (size_t i = 0; i < f->n && n < MAP_WRAPPERS; i++) {
 		if (f->offsets[i] < m->file_offset || f->offsets[i] - m->file_offset >= m->end - m->start)
 			continue;
-		text->wrapper[n].ip = m->start + f->offsets[i] - m->file_offset;
-		text->wrapper[n++].slot_words = f->sites[i].slot_words;
+		ret->wrapper[n].ip = m->start + f->offsets[i] - m->file_offset;
+		ret->wrapper[n++].slot_words = f->sites[i].slot_words;
 	}
 	return n;
 }
 
-void entries_fill(struct entries *e, uint32_t pid, const struct mappings *maps, struct text_ranges *text)
+void entries_fill(struct entries *e, uint32_t pid, const struct mappings *maps, struct map_entries *ret)
 {
 	bool loader = has_loader(maps), first = true;
 	size_t n = 0;
 
-	for (size_t i = 0; i < maps->n && n < TEXT_WRAPPERS; i++) {
+	for (size_t i = 0; i < maps->n && n < MAP_WRAPPERS; i++) {
 		const struct mapping *m = &maps->items[i];
 		if (!m->exec || !m->inode)
 			continue;
 		if (makes_calls(m, loader, first))
-			n = add_file(file_of(e, pid, m), m, text, n);
+			n = add_file(file_of(e, pid, m), m, ret, n);
 		first = false;
 	}
 }

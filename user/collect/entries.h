@@ -16,7 +16,7 @@ struct mappings;
 struct entries *entries_new(void);
 void entries_free(struct entries *e);
 
-/* Fills text->wrapper for a process with these mappings; what does not fit or can't be read is left out. */
-void entries_fill(struct entries *e, uint32_t pid, const struct mappings *maps, struct text_ranges *text);
+/* Fills ret->wrapper for a process with these mappings; what does not fit or can't be read is left out. */
+void entries_fill(struct entries *e, uint32_t pid, const struct mappings *maps, struct map_entries *ret);
 
 #endif

@@ -8,19 +8,12 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "collect/kmaps.h"
 #include "probe/gate.h"
 #include "target/cgroup.h"
 #include "target/proc.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
-
-struct dead {
-	struct proc_key id; /* key */
-	uint64_t since_ns;
-	UT_hash_handle hh;
-};
 
 static void watched_free(struct follow *f, struct watched *w)
 {
@@ -32,15 +25,10 @@ static void watched_free(struct follow *f, struct watched *w)
 
 void follow_done(struct follow *f)
 {
-	struct watched *w, *w_next;
-	struct dead *d, *d_next;
+	struct watched *w, *next;
 
-	HASH_ITER(hh, f->all, w, w_next)
+	HASH_ITER(hh, f->all, w, next)
 		watched_free(f, w);
-	HASH_ITER(hh, f->dead, d, d_next) {
-		HASH_DEL(f->dead, d);
-		free(d);
-	}
 }
 
 bool follow_has_image(const struct follow *f, uint32_t image)
@@ -60,49 +48,16 @@ static void image_ended(struct follow *f, uint32_t image)
 		users += w->id.image == image;
 	if (users > 1)
 		return;
-	(void)bpf_map_delete_elem(loader_map_fd(f->loader, KMAP_TEXTS), &image); /* never had one: as good */
+	(void)bpf_map_delete_elem(loader_map_fd(f->loader, KMAP_ENTRIES), &image); /* never had one: as good */
 	f->images_ended++;
 }
 
-static void account_ended(struct follow *f, const struct proc_key *id)
+static void account_ended(struct follow *f, const struct watched *w)
 {
-	struct dead *d = NULL;
-
-	places_forget(f->places, id);
-	ranges_forget(f->ranges, id);
-	image_ended(f, id->image);
-	HASH_FIND(hh, f->dead, id, sizeof(*id), d);
-	if (d || !id->pid)
-		return;
-	d = xcalloc(1, sizeof(*d));
-	d->id = *id;
-	d->since_ns = mono_ns();
-	HASH_ADD(hh, f->dead, id, sizeof(d->id), d);
-}
-
-bool follow_is_dead(const struct follow *f, const struct proc_key *id)
-{
-	struct dead *d = NULL;
-
-	HASH_FIND(hh, f->dead, id, sizeof(*id), d);
-	return d != NULL;
-}
-
-bool follow_any_dead(const struct follow *f)
-{
-	return f->dead != NULL;
-}
-
-void follow_buried(struct follow *f, uint64_t before_ns)
-{
-	struct dead *d, *next;
-
-	HASH_ITER(hh, f->dead, d, next) {
-		if (d->since_ns >= before_ns)
-			continue;
-		HASH_DEL(f->dead, d);
-		free(d);
-	}
+	places_forget(f->places, &w->id);
+	ranges_forget(f->ranges, &w->id);
+	image_ended(f, w->id.image);
+	accounts_end(f->accounts, w->account);
 }
 
 /* At the first look at a new image the loader may not have mapped the interpreter's library; not all modes tell when. */
@@ -123,6 +78,19 @@ struct watched *follow_find(struct follow *f, const struct proc_key *id)
 	return w && !memcmp(&w->id, id, sizeof(*id)) ? w : NULL;
 }
 
+struct watched *follow_find_account(struct follow *f, uint32_t account)
+{
+	const struct proc *p = accounts_get(f->accounts, account);
+	struct watched *w = p ? find_pid(f, p->id.pid) : NULL;
+
+	if (w && w->account == account)
+		return w;
+	for (w = p ? NULL : f->all; w; w = w->hh.next) /* its slot is free already: it ended and is to be reported */
+		if (w->state == PROC_EXITED && w->account == account)
+			return w;
+	return NULL;
+}
+
 size_t follow_running(const struct follow *f)
 {
 	size_t n = 0;
@@ -133,17 +101,19 @@ size_t follow_running(const struct follow *f)
 }
 
 /* A process that takes the number of one that is still to be reported: the old one's report is not lost, only shortened. */
-static struct watched *watched_add(struct follow *f, const struct proc_key *id, uint32_t flags, uint32_t ppid)
+static struct watched *watched_add(struct follow *f, const struct proc_key *id, uint32_t account, uint32_t flags,
+				   uint32_t ppid)
 {
 	struct watched *w = find_pid(f, id->pid);
 
 	if (w) {
-		account_ended(f, &w->id);
+		account_ended(f, w);
 		watched_free(f, w);
 	}
 	w = xcalloc(1, sizeof(*w));
 	w->pid = id->pid;
 	w->id = *id;
+	w->account = account;
 	w->flags = flags;
 	w->ppid = ppid;
 	w->files_changed = w->names_changed = true;
@@ -167,12 +137,11 @@ int follow_enter(struct follow *f, uint32_t pid, bool late)
 		.ppid = st.ppid,
 	};
 	p.losses[LOSS_LATE_ATTACH] = late;
-	err = bpf_map_update_elem(loader_map_fd(f->loader, KMAP_PROCS), &pid, &p, BPF_NOEXIST);
-	if (err == -EEXIST)
-		return 0;
+	uint32_t account;
+	err = accounts_enter(f->accounts, pid, &p, &account);
 	if (err)
-		return err;
-	watched_add(f, &p.id, p.flags, p.ppid)->kernel = p;
+		return err == -EEXIST ? 0 : err;
+	watched_add(f, &p.id, account, p.flags, p.ppid)->kernel = p;
 	return 0;
 }
 
@@ -230,7 +199,7 @@ static struct gate_input read_guard(struct follow *f, struct watched *w)
 
 	(void)proc_read_guard(w->pid, &guard); /* gone: nothing will be attached either */
 	if (guard.tight_memory)
-		(void)loader_set_flags(f->loader, w->pid, PROC_TIGHT, 0); /* gone meanwhile: as good */
+		accounts_set_flags(f->accounts, w->account, PROC_TIGHT, 0);
 	return (struct gate_input){
 		.kernel_version = loader_features(f->loader)->version,
 		.seccomp_mode = guard.seccomp_mode,
@@ -242,7 +211,7 @@ static bool gate(struct follow *f, struct watched *w, const struct gate_input *i
 {
 	if (gate_allows_return(in, &w->unsafe))
 		return true;
-	(void)loader_set_flags(f->loader, w->pid, PROC_NO_RETURN, 0); /* gone meanwhile: as good */
+	accounts_set_flags(f->accounts, w->account, PROC_NO_RETURN, 0);
 	return false;
 }
 
@@ -307,9 +276,11 @@ int follow_scan_one(struct follow *f, struct watched *w)
 	if (mappings_read(w->pid, &maps))
 		return 0; /* gone: its exit is on its way */
 	struct text_ranges text = places_text(w->pid, &maps);
-	entries_fill(f->entries, w->pid, &maps, &text);
-	/* Without it the stacks of this process are cut more carefully than needed: no error. */
-	(void)bpf_map_update_elem(loader_map_fd(f->loader, KMAP_TEXTS), &w->id.image, &text, BPF_ANY);
+	struct map_entries entries = { 0 };
+	accounts_set_text(f->accounts, w->account, &text);
+	entries_fill(f->entries, w->pid, &maps, &entries);
+	/* Without it the stacks of mapping calls begin inside libc: no error. */
+	(void)bpf_map_update_elem(loader_map_fd(f->loader, KMAP_ENTRIES), &w->id.image, &entries, BPF_ANY);
 	look_for_python(w, &maps);
 	return w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0;
 }
@@ -334,7 +305,9 @@ int follow_zoom(struct follow *f, uint32_t pid)
 		return -ESRCH;
 	w->flags |= PROC_HEAP;
 	int err = follow_scan_one(f, w);
-	return err ? err : loader_set_flags(f->loader, pid, PROC_HEAP, 0);
+	if (!err)
+		accounts_set_flags(f->accounts, w->account, PROC_HEAP, 0);
+	return err;
 }
 
 /* A process may be gone before it can be looked at: it has at least the name that the kernel gave with the event. */
@@ -356,7 +329,7 @@ static void on_fork(struct follow *f, const struct event *e)
 {
 	if (e->life.flags & PROC_BORROWS_MM || find_pid(f, e->id.pid))
 		return; /* accounted to the owner of its memory until it execs */
-	struct watched *w = watched_add(f, &e->id, e->life.flags, e->life.other.pid);
+	struct watched *w = watched_add(f, &e->id, e->account, e->life.flags, e->life.other.pid);
 	name_at_birth(w, e, find_pid(f, e->life.other.pid));
 	/* Wide probes hold for it already; its executable mappings are its parent's. */
 	w->files_changed = !attacher_is_wide(f->attacher);
@@ -372,8 +345,9 @@ static void on_exec(struct follow *f, const struct event *e)
 		return;
 	}
 	if (w && w->state == PROC_RUNNING) {
-		account_ended(f, &w->id);
+		account_ended(f, w);
 		w->id = e->id;
+		w->account = e->account;
 		w->flags = e->life.flags;
 		w->files_changed = w->names_changed = true;
 		memset(&w->kernel, 0, sizeof(w->kernel));
@@ -383,7 +357,7 @@ static void on_exec(struct follow *f, const struct event *e)
 		w->python[0] = 0;
 		w->python_looks = PYTHON_LOOKS;
 	} else {
-		w = watched_add(f, &e->id, e->life.flags, 0);
+		w = watched_add(f, &e->id, e->account, e->life.flags, 0);
 	}
 	name_at_birth(w, e, NULL);
 }
@@ -420,17 +394,13 @@ void follow_event(struct follow *f, const struct event *e)
 		handlers[e->kind](f, e);
 }
 
-static void take_figures(const void *key, const void *value, void *ctx)
+static void take_figures(struct follow *f, const struct proc *p)
 {
-	struct follow *f = ctx;
-	const struct proc *p = value;
-
-	(void)key; /* the account's own number stands in its id */
 	if (p->flags & PROC_BORROWS_MM)
 		return;
-	struct watched *w = follow_find(f, &p->id);
-	if (!w) /* its birth was lost with a full ring */
-		w = watched_add(f, &p->id, p->flags, p->ppid);
+	struct watched *w = follow_find_account(f, p->account);
+	if (!w) /* its birth was lost with a full ring, or its event is still in it */
+		w = watched_add(f, &p->id, p->account, p->flags, p->ppid);
 	w->kernel = *p;
 	w->ppid = p->ppid;
 	w->seen = true;
@@ -440,16 +410,17 @@ static void take_figures(const void *key, const void *value, void *ctx)
 
 void follow_refresh(struct follow *f)
 {
-	struct kmap_reader r = { 0 };
-
 	for (struct watched *w = f->all; w; w = w->hh.next)
 		w->seen = false;
-	int n = kmap_each(&r, loader_map_fd(f->loader, KMAP_PROCS), sizeof(uint32_t), sizeof(struct proc), take_figures, f);
-	kmap_reader_done(&r);
+	for (uint32_t i = 0; i < PROC_SLOTS; i++) {
+		const struct proc *p = accounts_slot(f->accounts, i);
+		if (p)
+			take_figures(f, p);
+	}
 	for (struct watched *w = f->all; w; w = w->hh.next) {
 		if (w->state != PROC_RUNNING)
 			continue;
-		if (n >= 0 && !w->seen) { /* its exit was lost with a full ring */
+		if (!w->seen) { /* its exit was lost with a full ring, or its event is still in it */
 			w->state = PROC_EXITED;
 			continue;
 		}
@@ -486,7 +457,7 @@ void follow_reap(struct follow *f)
 
 	HASH_ITER(hh, f->all, w, next)
 		if (w->state == PROC_EXITED) {
-			account_ended(f, &w->id);
+			account_ended(f, w);
 			watched_free(f, w);
 		}
 }

@@ -12,6 +12,7 @@
 #include <uthash.h>
 
 #include "abi.h"
+#include "collect/accounts.h"
 #include "collect/entries.h"
 #include "collect/place.h"
 #include "collect/ranges.h"
@@ -25,6 +26,7 @@
 struct watched {
 	uint32_t pid; /* key */
 	struct proc_key id;
+	uint32_t account;
 	uint32_t flags, ppid;
 	char comm[64];
 	char *cmdline, *cgroup;
@@ -57,12 +59,12 @@ struct follow {
 	struct places *places;
 	struct ranges *ranges;
 	struct entries *entries;
+	struct accounts *accounts;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all;	   /* by pid */
 	uint64_t images_ended;	   /* how many program images have no process any more */
-	struct dead *dead;	   /* accounts whose entries are to be removed from the kernel's tables */
 };
 
 void follow_done(struct follow *f);
@@ -96,9 +98,7 @@ int follow_zoom(struct follow *f, uint32_t pid);
 
 bool follow_has_image(const struct follow *f, uint32_t image);
 
-/* Accounts that ended: their entries in sums and live can go. */
-bool follow_is_dead(const struct follow *f, const struct proc_key *id);
-bool follow_any_dead(const struct follow *f);
-void follow_buried(struct follow *f, uint64_t before_ns); /* all entries of those that died before are removed */
+/* The process of an account, NULL if there is none (any more). */
+struct watched *follow_find_account(struct follow *f, uint32_t account);
 
 #endif

@@ -28,6 +28,7 @@ struct live_source {
 	struct places *places;
 	struct ranges *ranges;
 	struct entries *entries;
+	struct accounts *accounts;
 	struct ages *ages;
 	struct ring_buffer *ring;
 	struct follow follow;
@@ -63,6 +64,7 @@ static void live_close(struct source *base)
 	ranges_free(s->ranges);
 	places_free(s->places);
 	entries_free(s->entries);
+	accounts_free(s->accounts);
 	loader_free(s->loader);
 	free(s);
 }
@@ -268,11 +270,13 @@ static void wire(struct live_source *s)
 	s->places = places_new();
 	s->ranges = ranges_new();
 	s->entries = entries_new();
-	s->ages = ages_new();
+	s->accounts = accounts_new(loader_procs(s->loader));
+	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
+			   loader_map_info(s->loader, KMAP_SUMS).capacity);
 	s->follow = (struct follow){ .loader = s->loader, .attacher = s->attacher, .places = s->places,
 				     .ranges = s->ranges, .entries = s->entries,
-				     .target = s->opts.target, .flags = target_flags(&s->opts) };
-	s->assembly = (struct assembly){ .loader = s->loader, .follow = &s->follow, .ranges = s->ranges,
+				     .accounts = s->accounts, .target = s->opts.target, .flags = target_flags(&s->opts) };
+	s->assembly = (struct assembly){ .loader = s->loader, .follow = &s->follow, .accounts = s->accounts, .ranges = s->ranges,
 					 .places = s->places, .ages = s->ages, .map = s->opts.map };
 }
 

@@ -268,8 +268,8 @@ struct text_ranges places_text(uint32_t pid, const struct mappings *maps)
 		const struct mapping *m = &maps->items[i];
 		if (!m->exec || !m->inode)
 			continue;
-		__u64 *start = is_exe_text(m, exe) ? &t.exe_start : &t.lib_start;
-		__u64 *end = is_exe_text(m, exe) ? &t.exe_end : &t.lib_end;
+		uint64_t *start = is_exe_text(m, exe) ? &t.exe_start : &t.lib_start;
+		uint64_t *end = is_exe_text(m, exe) ? &t.exe_end : &t.lib_end;
 		if (!*end)
 			*start = m->start;
 		*end = m->end;

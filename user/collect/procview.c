@@ -67,7 +67,6 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->mode = w->flags & PROC_HEAP ? MODE_EXACT : MODE_PAGES;
 		p->attached_share = 1;
 		p->overhead_pct = NAN; /* a hit's cost on this machine is not measured */
-		p->hits = w->kernel.hits;
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
 		p->losses[LOSS_LATE_ATTACH] += w->late_files;
 		p->live_unknown = w->unsafe != NULL;

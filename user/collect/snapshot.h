@@ -42,7 +42,6 @@ struct snap_proc {
 	uint64_t limit_bytes, limit_used_bytes; /* UNKNOWN_U64: no limit */
 	bool layer_on[LAYER_NR]; /* which layers are observed for this process */
 	uint64_t peak_live_bytes[LAYER_NR];
-	uint64_t hits;		/* cumulative probe hits */
 	uint64_t losses[LOSS_NR];
 	bool live_unknown; /* return probes would harm it: allocations are counted, what lives is not known */
 };

@@ -87,7 +87,7 @@ struct past_proc *history_proc(struct history *h, const struct proc_key *id, boo
 	return p;
 }
 
-struct past_stack *history_stack(struct history *h, const struct sum_key *key, bool *ret_is_new)
+struct past_stack *history_stack(struct history *h, const struct stack_key *key, bool *ret_is_new)
 {
 	struct past_stack *s;
 

@@ -30,8 +30,14 @@ struct past_proc {
 	UT_hash_handle hh;
 };
 
+/* A stack of one process, as the history knows it. */
+struct stack_key {
+	struct proc_key proc;
+	uint64_t stack_id;
+};
+
 struct past_stack {
-	struct sum_key key;
+	struct stack_key key;
 	struct past_rate rate;
 	struct series live;
 	uint64_t live_now, live_base;
@@ -53,7 +59,7 @@ struct history {
 void history_begin(struct history *h, const struct snapshot *s);
 /* Finds or makes the entry and marks it as seen; *ret_is_new tells which. */
 struct past_proc *history_proc(struct history *h, const struct proc_key *id, bool *ret_is_new);
-struct past_stack *history_stack(struct history *h, const struct sum_key *key, bool *ret_is_new);
+struct past_stack *history_stack(struct history *h, const struct stack_key *key, bool *ret_is_new);
 /* NULL: not in this snapshot. */
 const struct past_proc *history_find(const struct history *h, const struct proc_key *id);
 /* Forgets what the snapshot did not have. */

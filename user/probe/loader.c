@@ -7,6 +7,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "probe/link.h"
@@ -28,6 +29,8 @@ struct loader {
 	struct bpf_link *life[3];
 	int map_links[MAP_LINKS_MAX];
 	int n_map_links;
+	struct proc *procs; /* mapped */
+	struct sum *sums;
 };
 
 static int log_quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
@@ -41,6 +44,15 @@ static int log_quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 	return 0;
 }
 
+static uint64_t round_up_pow2(uint64_t n)
+{
+	uint64_t p = 1;
+
+	while (p < n)
+		p *= 2;
+	return p;
+}
+
 static uint32_t scratch_slots(void)
 {
 	uint32_t want = (uint32_t)libbpf_num_possible_cpus() * SCRATCH_SLOTS_PER_CPU, slots = SCRATCH_SLOTS_PER_CPU;
@@ -50,17 +62,44 @@ static uint32_t scratch_slots(void)
 	return slots;
 }
 
-static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, uint32_t slots)
+static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, struct config *cfg)
 {
-	(void)bpf_map__set_max_entries(s->maps.scratches, slots); /* only fails after load */
+	uint32_t buckets = bpf_map__max_entries(s->maps.live);
+
+	cfg->scratch_slots = scratch_slots();
 	if (o->live_max)
-		(void)bpf_map__set_max_entries(s->maps.live, o->live_max);
-	if (o->features.cheap_alloc)
-		return;
+		buckets = o->live_max / LIVE_WAYS + 1;
+	(void)bpf_map__set_max_entries(s->maps.live, buckets); /* these only fail after load */
+	(void)bpf_map__set_max_entries(s->maps.scratches, cfg->scratch_slots);
+	cfg->live_buckets = buckets;
+	cfg->sum_mask = bpf_map__max_entries(s->maps.sums) - 1;
 	/* Allocating at run time from a tracing program can deadlock before 6.1. */
-	struct bpf_map *maps[] = { s->maps.procs, s->maps.live, s->maps.sums, s->maps.texts };
-	for (size_t i = 0; i < ARRAY_SIZE(maps); i++)
-		(void)bpf_map__set_map_flags(maps[i], 0);
+	if (!o->features.cheap_alloc)
+		(void)bpf_map__set_map_flags(s->maps.entries, 0);
+}
+
+static size_t mapped_bytes(const struct bpf_map *m)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)bpf_map__max_entries(m) * bpf_map__value_size(m);
+
+	return (bytes + page - 1) / page * page;
+}
+
+static int map_table(const struct bpf_map *m, void **ret)
+{
+	void *at = mmap(NULL, mapped_bytes(m), PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(m), 0);
+
+	if (at == MAP_FAILED)
+		return -errno;
+	*ret = at;
+	return 0;
+}
+
+static int map_tables(struct loader *l)
+{
+	int err = map_table(l->skel->maps.procs, (void **)&l->procs);
+
+	return err ? err : map_table(l->skel->maps.sums, (void **)&l->sums);
 }
 
 /* A program that this kernel can't attach is not loaded at all: its helpers may not exist either. */
@@ -113,16 +152,19 @@ int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why
 		*ret_why = xasprintf("the BPF object can't be opened: %s", strerror(errno));
 		return -errno;
 	}
-	uint32_t slots = scratch_slots();
 	struct config cfg = o->cfg;
-	cfg.scratch_slots = slots;
+	size_maps(l->skel, o, &cfg);
 	memcpy((void *)&l->skel->rodata->cfg, &cfg, sizeof(cfg));
-	size_maps(l->skel, o, slots);
 	choose_programs(l->skel, &o->features);
 	err = tidemark_bpf__load(l->skel);
 	if (err) {
 		*ret_why = xasprintf("the kernel refused the BPF programs: %s (TIDEMARK_DEBUG=1 shows its reasons)",
 				     strerror(-err));
+		return err;
+	}
+	err = map_tables(l);
+	if (err) {
+		*ret_why = xasprintf("the kernel's tables can't be mapped: %s", strerror(-err));
 		return err;
 	}
 	*ret = l;
@@ -139,6 +181,10 @@ void loader_free(struct loader *l)
 			(void)bpf_link__destroy(l->life[i]); /* closes a descriptor: can't fail usefully */
 	for (int i = 0; i < l->n_map_links; i++)
 		(void)close(l->map_links[i]);
+	if (l->procs)
+		(void)munmap(l->procs, mapped_bytes(l->skel->maps.procs));
+	if (l->sums)
+		(void)munmap(l->sums, mapped_bytes(l->skel->maps.sums));
 	tidemark_bpf__destroy(l->skel);
 	free(l);
 }
@@ -215,24 +261,14 @@ uint32_t loader_new_image(struct loader *l)
 	return __sync_fetch_and_add(&l->skel->bss->next_image, 1);
 }
 
-int loader_set_flags(struct loader *l, uint32_t tgid, uint32_t set, uint32_t clear)
+struct proc *loader_procs(const struct loader *l)
 {
-	struct flags_change arg = { .tgid = tgid, .set = set, .clear = clear };
-	LIBBPF_OPTS(bpf_test_run_opts, run, .ctx_in = &arg, .ctx_size_in = sizeof(arg));
-	int err = bpf_prog_test_run_opts(bpf_program__fd(l->skel->progs.set_proc_flags), &run);
-
-	if (err)
-		return err;
-	return run.retval ? -ESRCH : 0;
+	return l->procs;
 }
 
-static uint64_t round_up_pow2(uint64_t n)
+struct sum *loader_sums(const struct loader *l)
 {
-	uint64_t p = 1;
-
-	while (p < n)
-		p *= 2;
-	return p;
+	return l->sums;
 }
 
 /* The kernel's run-time allocator hands out these sizes (kernel/bpf/memalloc.c). */

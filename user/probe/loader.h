@@ -16,7 +16,7 @@ struct loader;
 
 /* X(id, name in the object): maps that user space reads. */
 #define for_each_kernel_map(X) \
-	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(TEXTS, texts) X(SCRATCHES, scratches) \
+	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(ENTRIES, entries) X(SCRATCHES, scratches) \
 	X(CPU_STATS, cpu_stats) X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events)
 
 enum kernel_map {
@@ -41,7 +41,7 @@ enum call_prog {
 struct loader_opts {
 	struct config cfg; /* scratch_slots is filled in here */
 	struct features features;
-	uint32_t live_max;  /* blocks; 0: default */
+	uint32_t live_max;  /* places for blocks, in whole buckets; 0: default */
 };
 
 /* 0; -EPERM not allowed; -ENOTSUP kernel too old or without BTF; else what the verifier said. *ret_why (caller frees) is one clause. */
@@ -58,8 +58,9 @@ const struct features *loader_features(const struct loader *l);
 /* Takes the next image number from the counter that the programs share. */
 uint32_t loader_new_image(struct loader *l);
 
-/* Sets and clears enum proc_flag of a followed process, atomically. -ESRCH: it is not followed. */
-int loader_set_flags(struct loader *l, uint32_t tgid, uint32_t set, uint32_t clear);
+/* The tables that both sides map, whole: `procs` has PROC_SLOTS elements, `sums` its map's capacity. They live as long as the loader. */
+struct proc *loader_procs(const struct loader *l);
+struct sum *loader_sums(const struct loader *l);
 
 struct kernel_map_info {
 	const char *name;

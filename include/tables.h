@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The kernel side's own tables: keys and places. They are plain arrays that both sides index, because a helper call per
+ * look-up would be most of a probe's cost; an array's element is reached inline. What is shared is only arithmetic: who searches
+ * does so with its own access to the array.
+ */
+#ifndef TIDEMARK_TABLES_H
+#define TIDEMARK_TABLES_H
+
+#include "abi.h"
+
+/* 2^64 / golden ratio: a multiplication by it spreads every input bit upwards. */
+#define TABLE_SPREAD 0x9e3779b97f4a7c15ull
+
+static inline __u64 table_mix(__u64 h, __u64 v)
+{
+	h = (h ^ v) * TABLE_SPREAD;
+	return h ^ (h >> 29);
+}
+
+static inline __u32 proc_place(__u32 tgid, __u32 probe)
+{
+	return (tgid + probe) & (PROC_SLOTS - 1); /* tgids are handed out in a row: they spread by themselves */
+}
+
+static inline __u32 account_make(__u32 slot, __u32 used)
+{
+	return (slot | used << PROC_SLOT_BITS) & ((1u << ACCOUNT_BITS) - 1);
+}
+
+static inline __u32 account_slot(__u32 account)
+{
+	return account & (PROC_SLOTS - 1);
+}
+
+/*
+ * A live block's key, exact: user addresses have 47 bits and no allocator gives two blocks within 8 bytes, so address, layer and
+ * account fill 64 bits. Never 0 (no block at 0) nor LIVE_BUSY.
+ */
+static inline __u64 live_key(__u64 addr, __u32 layer, __u32 account)
+{
+	return (addr >> 3) << (ACCOUNT_BITS + 1) | (__u64)(layer == LAYER_PYTHON) << ACCOUNT_BITS | account;
+}
+
+static inline __u32 live_key_account(__u64 key)
+{
+	return (__u32)key & ((1u << ACCOUNT_BITS) - 1);
+}
+
+static inline __u32 live_place(__u64 key, __u32 choice, __u32 buckets)
+{
+	__u64 h = table_mix(key, key >> 32);
+
+	/* The 32 bits taken for a fraction of the table; the two choices share none. */
+	return (__u32)(((choice ? h >> 32 : h & 0xffffffff) * buckets) >> 32);
+}
+
+static inline __u64 sum_key(__u64 stack_id, __u32 account)
+{
+	__u64 h = table_mix(stack_id, account);
+
+	return h ? h : 1;
+}
+
+static inline __u32 sum_place(__u64 key, __u32 probe, __u32 mask)
+{
+	return ((__u32)(key >> 20) + probe) & mask;
+}
+
+#endif

@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "collect/accounts.h"
+
+#include <errno.h>
+#include <string.h>
+#include <uthash.h>
+
+#include "collect/place.h"
+#include "tables.h"
+#include "util/clock.h"
+#include "util/mem.h"
+
+struct dead {
+	uint32_t account;
+	uint64_t since_ns;
+	UT_hash_handle hh;
+};
+
+struct accounts {
+	struct proc *slots;
+	struct dead *dead;
+};
+
+struct accounts *accounts_new(struct proc *slots)
+{
+	struct accounts *a = xcalloc(1, sizeof(*a));
+
+	a->slots = slots;
+	return a;
+}
+
+void accounts_free(struct accounts *a)
+{
+	struct dead *d, *next;
+
+	if (!a)
+		return;
+	HASH_ITER(hh, a->dead, d, next) {
+		HASH_DEL(a->dead, d);
+		free(d);
+	}
+	free(a);
+}
+
+/* The programs enter processes at the same time (births): a slot is taken by compare-and-swap, and shown by its tgid at last. */
+int accounts_enter(struct accounts *a, uint32_t tgid, const struct proc *as, uint32_t *ret_account)
+{
+	struct proc *p = NULL;
+
+	for (uint32_t i = 0; i < PROC_PROBES; i++)
+		if (__atomic_load_n(&a->slots[proc_place(tgid, i)].tgid, __ATOMIC_ACQUIRE) == tgid)
+			return -EEXIST;
+	for (uint32_t i = 0; i < PROC_PROBES && !p; i++) {
+		struct proc *slot = &a->slots[proc_place(tgid, i)];
+		if (__sync_bool_compare_and_swap(&slot->tgid, 0, PROC_CLAIMED))
+			p = slot;
+	}
+	if (!p)
+		return -ENOSPC;
+	uint32_t used = p->used + 1;
+	*p = *as;
+	p->used = used;
+	p->account = account_make((uint32_t)(p - a->slots), used);
+	*ret_account = p->account;
+	__atomic_store_n(&p->tgid, tgid, __ATOMIC_RELEASE);
+	return 0;
+}
+
+static struct proc *slot_of(const struct accounts *a, uint32_t account)
+{
+	struct proc *p = &a->slots[account_slot(account)];
+
+	return p->tgid && p->tgid != PROC_CLAIMED && p->account == account ? p : NULL;
+}
+
+const struct proc *accounts_get(const struct accounts *a, uint32_t account)
+{
+	return slot_of(a, account);
+}
+
+const struct proc *accounts_slot(const struct accounts *a, uint32_t i)
+{
+	const struct proc *p = &a->slots[i];
+
+	return p->tgid && p->tgid != PROC_CLAIMED ? p : NULL;
+}
+
+void accounts_set_flags(struct accounts *a, uint32_t account, uint32_t set, uint32_t clear)
+{
+	struct proc *p = slot_of(a, account);
+
+	if (!p)
+		return;
+	(void)__sync_fetch_and_or(&p->flags, set);
+	(void)__sync_fetch_and_and(&p->flags, ~clear);
+}
+
+void accounts_set_text(struct accounts *a, uint32_t account, const struct text_ranges *t)
+{
+	struct proc *p = slot_of(a, account);
+
+	if (!p)
+		return;
+	p->exe_start = t->exe_start;
+	p->exe_end = t->exe_end;
+	p->lib_start = t->lib_start;
+	__atomic_store_n(&p->lib_end, t->lib_end, __ATOMIC_RELEASE); /* last: it says that the rest is known */
+}
+
+static struct dead *dead_find(const struct accounts *a, uint32_t account)
+{
+	struct dead *d = NULL;
+
+	HASH_FIND(hh, a->dead, &account, sizeof(account), d);
+	return d;
+}
+
+void accounts_end(struct accounts *a, uint32_t account)
+{
+	struct dead *d = dead_find(a, account);
+
+	if (!d) {
+		d = xcalloc(1, sizeof(*d));
+		d->account = account;
+		HASH_ADD(hh, a->dead, account, sizeof(d->account), d);
+	}
+	d->since_ns = mono_ns();
+}
+
+bool accounts_is_dead(const struct accounts *a, uint32_t account)
+{
+	return a->dead && dead_find(a, account);
+}
+
+bool accounts_any_dead(const struct accounts *a)
+{
+	return a->dead != NULL;
+}
+
+void accounts_buried(struct accounts *a, uint64_t before_ns)
+{
+	struct dead *d, *next;
+
+	HASH_ITER(hh, a->dead, d, next) {
+		if (d->since_ns >= before_ns)
+			continue;
+		HASH_DEL(a->dead, d);
+		free(d);
+	}
+}
