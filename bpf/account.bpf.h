@@ -92,6 +92,34 @@ static __always_inline void book_free(struct proc *p, __u32 layer, const struct 
 	__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)b->bytes);
 }
 
+static __always_inline void book_untracked(struct proc *p, __u32 layer, const struct live_block *b)
+{
+	struct sum *s = sum_at(b->sum);
+
+	if (s) {
+		__sync_fetch_and_add(&s->untracked_bytes, b->bytes);
+		__sync_fetch_and_add(&s->untracked_count, 1);
+	}
+	__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)b->bytes);
+}
+
+static __always_inline int bucket_has(const struct live_bucket *b, __u64 key)
+{
+	NO_UNROLL
+	for (__u32 i = 0; i < LIVE_WAYS; i++)
+		if (b->key[i] == key)
+			return 1;
+	return 0;
+}
+
+static __always_inline int live_has(__u64 key)
+{
+	struct live_bucket *a = bucket_at(live_place(key, 0, cfg.live_buckets));
+	struct live_bucket *b = bucket_at(live_place(key, 1, cfg.live_buckets));
+
+	return a && b && (bucket_has(a, key) || bucket_has(b, key));
+}
+
 /* Looks for the key in one bucket; copies the block out and frees its place. 1: it was there and is ours. */
 static __always_inline int bucket_take(struct live_bucket *b, __u64 key, struct live_block *ret)
 {
@@ -179,9 +207,7 @@ __noinline int book_alloc(struct proc *p, __u32 layer, __u64 addr, __u64 bytes, 
 	if (!addr || !live_put(key, &block)) {
 		if (addr)
 			loss_count(p, LOSS_LIVE_FULL);
-		__sync_fetch_and_add(&s->untracked_bytes, bytes);
-		__sync_fetch_and_add(&s->untracked_count, 1);
-		__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)bytes);
+		book_untracked(p, layer, &block);
 		return 0;
 	}
 	peak_raise(&s->peak_live_bytes, alloc - s->free_bytes - s->untracked_bytes);

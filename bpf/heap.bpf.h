@@ -79,9 +79,10 @@ static __always_inline void old_put_back(struct proc *p, enum layer layer, struc
 	if (!c->has_old)
 		return;
 	c->has_old = 0;
-	/* No room any more: nobody will see its free. */
-	if (!live_put(c->old_key, &c->old)) {
+	if (live_has(c->old_key)) { /* its address was taken again: it did go */
 		book_free(p, layer, &c->old);
+	} else if (!live_put(c->old_key, &c->old)) { /* no room any more: nobody will see its free */
+		book_untracked(p, layer, &c->old);
 		loss_count(p, LOSS_LIVE_FULL);
 	}
 }
@@ -110,17 +111,23 @@ static __always_inline int is_nested(struct proc *p, struct thread_state *t, enu
 	return 0;
 }
 
-/* Does this call come from inside the wrapper that was entered last? By a call its caller tells, by a jump its slot. */
+/* Does this call come from inside the wrapper that was entered last? By a call its caller tells, by a jump its slot and what stands there. */
 static __always_inline int is_wrapped(const struct wrap *w, __u64 slot, __u64 caller)
 {
-	return w->slot && (slot == w->inner_slot || caller - w->code < w->code_bytes);
+	return w->slot && ((slot == w->inner_slot && caller == w->inner_caller) || caller - w->code < w->code_bytes);
 }
 
+/* A product that overflows is a size that no allocator has: the call will fail, and must not look like one for 0 bytes. */
 static __always_inline __u64 call_bytes(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	__u64 bytes = reg_read(ctx, k->size_reg);
 
-	return k->count_reg == REG_NONE ? bytes : bytes * reg_read(ctx, k->count_reg);
+	if (k->count_reg == REG_NONE)
+		return bytes;
+	__u64 n = reg_read(ctx, k->count_reg);
+	__u64 most = n ? ~0ull / n : ~0ull;
+	barrier_var(most); /* or the compiler makes a 128-bit product of it, which BPF has not */
+	return bytes > most ? ~0ull : n * bytes;
 }
 
 /* The process whose heap call this is, NULL if its heap is not observed. */
@@ -155,13 +162,13 @@ static __always_inline struct thread_state *thread_need(struct proc *p, struct t
 static __always_inline __u32 sum_of_stack(struct proc *p, struct thread_state *t, struct stack_start *from,
 					  enum layer layer)
 {
-	__u64 id = stack_hash(p, from, layer);
+	__u64 id = stack_hash(p, t, from, layer);
 	struct recent *r = &t->recent[(id >> 8) & (RECENT_STACKS - 1)];
 
 	if (r->stack_id == id && r->account == p->account)
 		return r->sum;
 	if (!bpf_map_lookup_elem(&stacks, &id))
-		id = stack_define(p, from, layer);
+		id = stack_define(p, t, from, layer);
 	__u32 sum = sum_get(p->account, id);
 	if (sum == NO_SUM) {
 		loss_count(p, LOSS_SUMS_FULL);
@@ -196,6 +203,23 @@ static __always_inline int is_return_unsafe(const struct proc *p, const struct c
 	return k->may_throw && (bytes >= THROWS_FROM_BYTES || p->flags & PROC_TIGHT);
 }
 
+/* A call whose result can't be seen is taken to succeed, if a machine can have that much; it is counted, and its block not tracked. */
+static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, const struct call_cookie *k, struct inflight *c,
+					__u64 bytes, __u32 sum)
+{
+	loss_count(p, LOSS_RETURN_UNSAFE);
+	/* One that may throw for want of memory is likely to: what isn't known to exist isn't counted. */
+	if (k->may_throw || bytes >= USER_ADDR_MAX)
+		return;
+	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
+	c->shape = k->shape;
+	old_take(p, k->layer, c);
+	if (c->has_old)
+		book_free(p, k->layer, &c->old);
+	c->has_old = 0;
+	book_alloc(p, k->layer, 0, bytes, sum);
+}
+
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
@@ -204,12 +228,13 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 
 	if (!p || !(t = thread_need(p, t)))
 		return SKIP_RETURN;
-	__u64 slot = ctx->sp + k->slot_words * 8, caller = 0;
+	__u64 slot = ctx->sp + k->slot_words * 8;
 	if (is_nested(p, t, layer, slot))
 		return SKIP_RETURN;
 
-	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
+	if (copy_take(t, slot))
 		loss_count(p, LOSS_USER_READ);
+	__u64 caller = t->copy[0];
 	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
 	__u64 bytes = call_bytes(ctx, k);
 	__u32 sum;
@@ -220,16 +245,11 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	} else {
 		sum = sum_of_stack(p, t, &from, layer);
 	}
-	if (sum == NO_SUM)
-		return SKIP_RETURN; /* not counted at all, and counted as that */
+	struct inflight *c = inflight_of(t, layer);
 	if (is_return_unsafe(p, k, bytes)) {
-		loss_count(p, LOSS_RETURN_UNSAFE);
-		/* A call that may throw may also fail: what isn't known to exist isn't counted. */
-		if (!k->may_throw)
-			book_alloc(p, layer, 0, bytes, sum);
+		unseen_call(ctx, p, k, c, bytes, sum);
 		return SKIP_RETURN;
 	}
-	struct inflight *c = inflight_of(t, layer);
 	c->bytes = bytes;
 	c->code_start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT;
 	c->code_end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
@@ -238,6 +258,7 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	c->site = k->site;
 	c->shape = k->shape;
 	old_take(p, layer, c);
+	c->caller = caller;
 	c->slot = slot;
 	return WANT_RETURN;
 }
@@ -314,19 +335,24 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 	enum layer layer = k->layer;
 	struct thread_state *t;
 	struct proc *p = heap_hit(&t);
-	__u64 slot = ctx->sp + k->slot_words * 8, caller = 0;
+	__u64 slot = ctx->sp + k->slot_words * 8;
 
 	if (!p || !(t = thread_need(p, t)))
 		return;
 	if (is_nested(p, t, layer, slot))
 		return;
-	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
+	if (copy_take(t, slot))
 		loss_count(p, LOSS_USER_READ);
+	__u64 caller = t->copy[0];
 	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
-	int inner = is_wrapped(&t->wrap, slot, caller);
+	int inner = is_wrapped(&t->wrap, slot, caller), again = inner && slot == t->wrap.slot;
 	t->wrap.inner_slot = slot;
+	t->wrap.inner_caller = caller;
 	t->wrap.code = ctx->ip;
 	t->wrap.code_bytes = k->extent;
+	/* At the outermost's own slot: a jump from it with the same size, or the same call once more after a mark that was never used. */
+	if (again)
+		t->wrap.bytes = reg_read(ctx, k->size_reg);
 	if (inner)
 		return;
 	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };

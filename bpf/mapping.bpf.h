@@ -48,6 +48,10 @@ static __always_inline void wrapper_skip(struct proc *p, struct stack_start *fro
 		__u64 slot = from->below + t->wrapper[i].slot_words * 8;
 		if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
 			return;
+		/* A libc with frame pointers: the wrapper's own frame lies below the slot; the caller's stands in it. */
+		if (from->fp < slot && from->fp >= from->below &&
+		    bpf_probe_read_user(&from->fp, sizeof(from->fp), (void *)from->fp))
+			from->fp = 1; /* no frame pointer: ends the walk */
 		from->leaf = caller;
 		from->below = slot;
 		from->flags = 0;
@@ -55,7 +59,7 @@ static __always_inline void wrapper_skip(struct proc *p, struct stack_start *fro
 	}
 }
 
-static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
+static __always_inline __u64 syscall_stack(struct proc *p, struct thread_state *t, __u16 site)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	struct stack_start from = { .site = site, .flags = STACK_LEAF_IP };
@@ -64,7 +68,10 @@ static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
 	from.fp = BPF_CORE_READ(regs, bp);
 	from.below = BPF_CORE_READ(regs, sp);
 	wrapper_skip(p, &from);
-	return stack_capture(p, &from, LAYER_MAP);
+	if (from.flags & STACK_LEAF_IP)
+		from.below -= 8; /* outside of a wrapper a frame may begin at the stack pointer itself */
+	t->copy_base = 0;
+	return stack_capture(p, t, &from, LAYER_MAP);
 }
 
 static __always_inline void map_announce(struct proc *p, __u32 kind, const struct map_call *c)
@@ -101,14 +108,14 @@ static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
 		return 0;
 	case NR_MREMAP:
 		map_announce(p, EVENT_MREMAP, c);
-		c->stack_id = syscall_stack(p, SITE_MREMAP);
+		c->stack_id = syscall_stack(p, t, SITE_MREMAP);
 		return 0;
 	case NR_BRK:
 		c->brk_before = BPF_CORE_READ(bpf_get_current_task_btf(), mm, brk);
-		c->stack_id = syscall_stack(p, SITE_BRK);
+		c->stack_id = syscall_stack(p, t, SITE_BRK);
 		return 0;
 	}
-	c->stack_id = syscall_stack(p, SITE_MMAP);
+	c->stack_id = syscall_stack(p, t, SITE_MMAP);
 	return 0;
 }
 
@@ -158,7 +165,7 @@ static __always_inline int map_exit(struct trace_event_raw_sys_exit *ctx)
 	struct thread_state *t;
 	struct proc *p = proc_current(&t);
 
-	if (!p || !(p->flags & PROC_MAP) || !t || !t->map.nr)
+	if (!p || !(p->flags & PROC_MAP) || !t || t->map.nr != (__u32)ctx->id + 1)
 		return 0;
 	map_done(p, &t->map, ctx->ret);
 	t->map.nr = 0;

@@ -14,6 +14,9 @@ const volatile struct config cfg = {};
 /* Image numbers, shared with user space, which numbers the processes it finds at start. In .bss, which it maps. */
 __u32 next_image;
 
+/* Held while a process of a control group is entered at its first call: two of its threads may come at once. */
+__u32 adopting;
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, PROC_SLOTS);

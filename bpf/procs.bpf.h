@@ -90,6 +90,7 @@ struct proc_birth {
 	struct proc_key id;
 	__u32 flags, ppid;
 	__u32 account; /* 0: its own */
+	__u32 keeps_losses; /* exec: they are the process's, not the image's */
 	__u64 exe_start, exe_end, lib_start, lib_end;
 };
 
@@ -107,7 +108,8 @@ static __always_inline void proc_fill(struct proc *p, __u32 slot, __u32 tgid, co
 	p->lib_end = b->lib_end;
 	__builtin_memset(p->live_bytes, 0, sizeof(p->live_bytes));
 	__builtin_memset(p->peak_live_bytes, 0, sizeof(p->peak_live_bytes));
-	__builtin_memset(p->losses, 0, sizeof(p->losses));
+	if (!b->keeps_losses)
+		__builtin_memset(p->losses, 0, sizeof(p->losses));
 	barrier();
 	p->tgid = tgid;
 }
@@ -141,13 +143,17 @@ __noinline int proc_adopt(__u32 tgid)
 		.ppid = BPF_CORE_READ(leader, real_parent, tgid),
 	};
 	struct account_ref none = {}, self = { .id = b.id };
-	struct proc *p = proc_enter(tgid, &b);
 
-	if (!p)
-		return -1;
-	p->losses[LOSS_LATE_ATTACH] = 1;
-	self.account = p->account;
-	event_life(EVENT_EXEC, &self, &none, b.flags);
+	if (__sync_val_compare_and_swap(&adopting, 0, 1) != 0)
+		return -1; /* another thread is at it: this call is before the attach */
+	struct proc *p = proc_find(tgid) == NO_SLOT ? proc_enter(tgid, &b) : NULL;
+	if (p) {
+		p->losses[LOSS_LATE_ATTACH] = 1;
+		self.account = p->account;
+	}
+	__sync_lock_test_and_set(&adopting, 0);
+	if (p)
+		event_life(EVENT_EXEC, &self, &none, b.flags);
 	return 0;
 }
 
@@ -156,13 +162,20 @@ static __always_inline struct thread_state *thread_get(__u64 flags)
 	return bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, flags);
 }
 
+static __always_inline __u32 tgid_current(void)
+{
+	struct task_struct *task = bpf_get_current_task_btf(); /* inlined by the kernel, unlike bpf_get_current_pid_tgid */
+
+	return task->tgid;
+}
+
 /*
  * The followed process of this thread, NULL if it is not followed. A thread that was here before remembers its account, which
  * leads to the slot at once; it is checked, for the process may have run another program since.
  */
 static __always_inline struct proc *proc_current(struct thread_state **ret)
 {
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 tgid = tgid_current();
 	struct thread_state *t = thread_get(0);
 	struct proc *p;
 
@@ -176,6 +189,11 @@ static __always_inline struct proc *proc_current(struct thread_state **ret)
 	if (slot == NO_SLOT && (!cfg.cgroup_id || proc_adopt(tgid) || (slot = proc_find(tgid)) == NO_SLOT))
 		return NULL;
 	p = proc_at(slot);
+	if (p && p->flags & PROC_BORROWS_MM) { /* its calls are the owner's, figures and all */
+		struct proc *owner = proc_at(account_slot(p->account));
+		if (owner && owner->account == p->account)
+			return owner;
+	}
 	if (p && t)
 		t->account = p->account;
 	return p;
@@ -240,6 +258,7 @@ static __always_inline void proc_exec(struct task_struct *task)
 	}
 	b.id.image = __sync_fetch_and_add(&next_image, 1);
 	if (old) {
+		b.keeps_losses = 1;
 		b.flags = old->flags & ~(PROC_BORROWS_MM | PROC_LATE | PROC_NO_RETURN | PROC_TIGHT);
 		if (!(old->flags & PROC_BORROWS_MM)) {
 			before.id = old->id;

@@ -58,6 +58,27 @@ struct frame_words {
 	__u64 next_fp, return_addr;
 };
 
+/* Reads the stack from a call's return address up; what is close to the stack's end may be less than a whole copy. 0, or the word could not be read. */
+static __always_inline int copy_take(struct thread_state *t, __u64 base)
+{
+	t->copy_base = base;
+	if (!bpf_probe_read_user(t->copy, sizeof(t->copy), (void *)base))
+		return 0;
+	t->copy_base = 0; /* frames are read one by one */
+	return bpf_probe_read_user(t->copy, sizeof(t->copy[0]), (void *)base);
+}
+
+static __always_inline int frame_read(const struct thread_state *t, __u64 fp, struct frame_words *w)
+{
+	__u64 at = (fp - t->copy_base) >> 3;
+
+	if (!t->copy_base || at >= COPY_WORDS - 1)
+		return bpf_probe_read_user(w, sizeof(*w), (void *)fp);
+	w->next_fp = t->copy[at & (COPY_WORDS - 1)];
+	w->return_addr = t->copy[(at + 1) & (COPY_WORDS - 1)];
+	return 0;
+}
+
 /* A walk's outcome. */
 struct walk {
 	__u64 hash;
@@ -69,8 +90,8 @@ struct walk {
  * Follows the frame pointers from a start. The hash grows with the frames; the addresses are kept only where there is room for them:
  * most calls repeat a stack whose definition is stored, and need the hash alone.
  */
-static __always_inline void stack_walk(const struct proc *p, const struct stack_start *from, struct walk *wk,
-				       struct stack *keep)
+static __always_inline void stack_walk(const struct proc *p, const struct thread_state *t,
+				       const struct stack_start *from, struct walk *wk, struct stack *keep)
 {
 	__u64 fp = from->fp, below = from->below;
 	struct frame_words w;
@@ -85,7 +106,7 @@ static __always_inline void stack_walk(const struct proc *p, const struct stack_
 		}
 		if (fp <= below || fp & 7 || fp - below > FRAME_SPAN_MAX)
 			return;
-		if (bpf_probe_read_user(&w, sizeof(w), (void *)fp))
+		if (frame_read(t, fp, &w))
 			return;
 		if (!is_code(p, w.return_addr))
 			return;
@@ -109,12 +130,12 @@ static __always_inline __u64 stack_id_of(__u64 hash, enum layer layer)
 }
 
 /* Stores the definition of a stack that was not seen before, from a second walk. Its id, or the layer's unknown stack. */
-__noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 layer)
+__noinline __u64 stack_define(struct proc *p, struct thread_state *t, struct stack_start *from, __u32 layer)
 {
 	struct walk wk;
 	__u32 index;
 
-	if (!p || !from)
+	if (!p || !t || !from)
 		return layer;
 	struct scratch *s = scratch_claim(&index);
 	if (!s) {
@@ -123,7 +144,7 @@ __noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 la
 	}
 	struct stack *st = &s->stack;
 	st->ip[0] = from->leaf;
-	stack_walk(p, from, &wk, st);
+	stack_walk(p, t, from, &wk, st);
 	__u64 id = stack_id_of(wk.hash, layer);
 	st->site = from->site;
 	st->flags = wk.flags;
@@ -144,21 +165,22 @@ __noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 la
  * The id of the stack that begins there; never fails: what can't be had is booked on the layer's unknown stack and counted.
  * A global function: the verifier checks it once, not once per path that calls it (as all __noinline ones here); hence the checks for NULL.
  */
-__noinline __u64 stack_hash(struct proc *p, struct stack_start *from, __u32 layer)
+__noinline __u64 stack_hash(struct proc *p, struct thread_state *t, struct stack_start *from, __u32 layer)
 {
 	struct walk wk;
 
-	if (!p || !from)
+	if (!p || !t || !from)
 		return layer;
-	stack_walk(p, from, &wk, NULL);
+	stack_walk(p, t, from, &wk, NULL);
 	return stack_id_of(wk.hash, layer);
 }
 
-static __always_inline __u64 stack_capture(struct proc *p, struct stack_start *from, __u32 layer)
+static __always_inline __u64 stack_capture(struct proc *p, struct thread_state *t, struct stack_start *from,
+					   __u32 layer)
 {
-	__u64 id = stack_hash(p, from, layer);
+	__u64 id = stack_hash(p, t, from, layer);
 
-	return bpf_map_lookup_elem(&stacks, &id) ? id : stack_define(p, from, layer);
+	return bpf_map_lookup_elem(&stacks, &id) ? id : stack_define(p, t, from, layer);
 }
 
 #endif

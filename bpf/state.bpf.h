@@ -13,6 +13,7 @@
  */
 struct inflight {
 	__u64 slot; /* 0: none */
+	__u64 caller; /* the return address that stood there: where the return will come out */
 	__u64 bytes;
 	__u64 ptr; /* realloc: the old block; out-parameter shapes: where the result is written */
 	__u64 code_start, code_end; /* the allocator's code: calls from there are inside this one */
@@ -27,7 +28,7 @@ struct inflight {
 /* A wrapper (operator new) was entered; the next allocation made from inside it is booked on this stack. */
 struct wrap {
 	__u64 slot; /* of the outermost wrapper; 0: none */
-	__u64 inner_slot, code, code_bytes; /* of the innermost one, which makes the call */
+	__u64 inner_slot, inner_caller, code, code_bytes; /* of the innermost one, which makes the call */
 	__u64 bytes; /* as asked of the outermost */
 	__u32 sum;   /* of the outermost's stack */
 	__u32 pad;
@@ -54,6 +55,7 @@ struct map_call {
 
 #define TRACKED_LAYERS 2 /* heap, python: layers whose calls nest */
 #define RECENT_STACKS 8
+#define COPY_WORDS 32
 
 /* A stack that this thread showed lately: its definition is stored and its sum's place is known. */
 struct recent {
@@ -69,6 +71,9 @@ struct thread_state {
 	struct wrap wrap;
 	struct map_call map;
 	struct recent recent[RECENT_STACKS];
+	/* The stack from copy_base up, as read at the current call: one read costs as much for 256 bytes as for 8. */
+	__u64 copy_base; /* 0: none */
+	__u64 copy[COPY_WORDS];
 };
 
 /* One slot of working memory. Uprobe programs can be preempted (6.0 and newer), so a slot is claimed, not assumed. */

@@ -42,11 +42,12 @@ enum proc_flag {
  * `procs`: an array that both sides map, searched by tgid over PROC_PROBES slots (include/tables.h).
  *
  * An account stands for one (pid, start time, image): its slot in the low bits and, above them, how often the slot was taken. So it is
- * small enough for the keys of the other tables, and a number is not used again until 64 processes later in the same slot.
+ * small enough for the keys of the other tables, and a number is not used again until ACCOUNT_TURNS images later in the same slot.
  */
 #define PROC_SLOTS 8192
 #define PROC_SLOT_BITS 13
 #define ACCOUNT_BITS 19
+#define ACCOUNT_TURNS 63
 #define PROC_PROBES 8
 #define PROC_CLAIMED 0xffffffffu /* tgid of a slot that is being filled */
 

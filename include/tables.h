@@ -23,9 +23,10 @@ static inline __u32 proc_place(__u32 tgid, __u32 probe)
 	return (tgid + probe) & (PROC_SLOTS - 1); /* tgids are handed out in a row: they spread by themselves */
 }
 
+/* Never 0, which means "none". */
 static inline __u32 account_make(__u32 slot, __u32 used)
 {
-	return (slot | used << PROC_SLOT_BITS) & ((1u << ACCOUNT_BITS) - 1);
+	return slot | (used % ACCOUNT_TURNS + 1) << PROC_SLOT_BITS;
 }
 
 static inline __u32 account_slot(__u32 account)
