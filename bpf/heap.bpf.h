@@ -159,16 +159,15 @@ static __always_inline struct thread_state *thread_need(struct proc *p, struct t
 }
 
 /* The sum on which a call is booked. Most calls repeat a stack that the thread showed lately. */
-static __always_inline __u32 sum_of_stack(struct proc *p, struct thread_state *t, struct stack_start *from,
+static __always_inline __u32 sum_of_stack(struct proc *p, struct thread_state *t, struct stack_start *from, __u64 id,
 					  enum layer layer)
 {
-	__u64 id = stack_hash(p, t, from, layer);
 	struct recent *r = &t->recent[(id >> 8) & (RECENT_STACKS - 1)];
 
 	if (r->stack_id == id && r->account == p->account)
 		return r->sum;
 	if (!bpf_map_lookup_elem(&stacks, &id))
-		id = stack_define(p, t, from, layer);
+		id = stack_define(p, from, layer);
 	__u32 sum = sum_get(p->account, id);
 	if (sum == NO_SUM) {
 		loss_count(p, LOSS_SUMS_FULL);
@@ -232,18 +231,15 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	if (is_nested(p, t, layer, slot))
 		return SKIP_RETURN;
 
-	if (copy_take(t, slot))
-		loss_count(p, LOSS_USER_READ);
-	__u64 caller = t->copy[0];
-	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
-	__u64 bytes = call_bytes(ctx, k);
+	struct stack_start from = { .slot = slot, .fp = ctx->bp, .below = slot, .site = k->site };
+	__u64 stack_id = stack_hash(p, &from, layer), caller = from.leaf, bytes = call_bytes(ctx, k);
 	__u32 sum;
 	if (is_wrapped(&t->wrap, slot, caller)) {
 		sum = t->wrap.sum;
 		bytes = t->wrap.bytes;
 		t->wrap.slot = 0;
 	} else {
-		sum = sum_of_stack(p, t, &from, layer);
+		sum = sum_of_stack(p, t, &from, stack_id, layer);
 	}
 	struct inflight *c = inflight_of(t, layer);
 	if (is_return_unsafe(p, k, bytes)) {
@@ -341,9 +337,8 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	if (is_nested(p, t, layer, slot))
 		return;
-	if (copy_take(t, slot))
-		loss_count(p, LOSS_USER_READ);
-	__u64 caller = t->copy[0];
+	struct stack_start from = { .slot = slot, .fp = ctx->bp, .below = slot, .site = k->site };
+	__u64 stack_id = stack_hash(p, &from, layer), caller = from.leaf;
 	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
 	int inner = is_wrapped(&t->wrap, slot, caller), again = inner && slot == t->wrap.slot;
 	t->wrap.inner_slot = slot;
@@ -355,8 +350,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		t->wrap.bytes = reg_read(ctx, k->size_reg);
 	if (inner)
 		return;
-	struct stack_start from = { .leaf = caller, .fp = ctx->bp, .below = slot, .site = k->site };
-	t->wrap.sum = sum_of_stack(p, t, &from, layer);
+	t->wrap.sum = sum_of_stack(p, t, &from, stack_id, layer);
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
 	t->wrap.slot = slot;
 }

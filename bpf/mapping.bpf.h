@@ -59,7 +59,7 @@ static __always_inline void wrapper_skip(struct proc *p, struct stack_start *fro
 	}
 }
 
-static __always_inline __u64 syscall_stack(struct proc *p, struct thread_state *t, __u16 site)
+static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	struct stack_start from = { .site = site, .flags = STACK_LEAF_IP };
@@ -70,8 +70,7 @@ static __always_inline __u64 syscall_stack(struct proc *p, struct thread_state *
 	wrapper_skip(p, &from);
 	if (from.flags & STACK_LEAF_IP)
 		from.below -= 8; /* outside of a wrapper a frame may begin at the stack pointer itself */
-	t->copy_base = 0;
-	return stack_capture(p, t, &from, LAYER_MAP);
+	return stack_capture(p, &from, LAYER_MAP);
 }
 
 static __always_inline void map_announce(struct proc *p, __u32 kind, const struct map_call *c)
@@ -108,14 +107,14 @@ static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
 		return 0;
 	case NR_MREMAP:
 		map_announce(p, EVENT_MREMAP, c);
-		c->stack_id = syscall_stack(p, t, SITE_MREMAP);
+		c->stack_id = syscall_stack(p, SITE_MREMAP);
 		return 0;
 	case NR_BRK:
 		c->brk_before = BPF_CORE_READ(bpf_get_current_task_btf(), mm, brk);
-		c->stack_id = syscall_stack(p, t, SITE_BRK);
+		c->stack_id = syscall_stack(p, SITE_BRK);
 		return 0;
 	}
-	c->stack_id = syscall_stack(p, t, SITE_MMAP);
+	c->stack_id = syscall_stack(p, SITE_MMAP);
 	return 0;
 }
 

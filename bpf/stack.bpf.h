@@ -38,7 +38,8 @@ static __always_inline void scratch_release(struct scratch *s)
 
 /* Where a walk begins. */
 struct stack_start {
-	__u64 leaf; /* first address of the stack */
+	__u64 slot; /* where the first address of the stack stands; 0: `leaf` is it */
+	__u64 leaf; /* first address of the stack; stack_hash reads it from the slot */
 	__u64 fp;
 	__u64 below;
 	__u16 site;
@@ -58,24 +59,25 @@ struct frame_words {
 	__u64 next_fp, return_addr;
 };
 
-/* Reads the stack from a call's return address up; what is close to the stack's end may be less than a whole copy. 0, or the word could not be read. */
-static __always_inline int copy_take(struct thread_state *t, __u64 base)
-{
-	t->copy_base = base;
-	if (!bpf_probe_read_user(t->copy, sizeof(t->copy), (void *)base))
-		return 0;
-	t->copy_base = 0; /* frames are read one by one */
-	return bpf_probe_read_user(t->copy, sizeof(t->copy[0]), (void *)base);
-}
+/*
+ * The stack from a call's return address up, read at once: that costs as much as one word. It lies on the program's own stack because
+ * the kernel checks a copy into any other memory at length (hardened usercopy).
+ */
+#define COPY_WORDS 16
 
-static __always_inline int frame_read(const struct thread_state *t, __u64 fp, struct frame_words *w)
-{
-	__u64 at = (fp - t->copy_base) >> 3;
+struct stack_copy {
+	__u64 base; /* 0: none: near the stack's end less than this can be read, and frames are read one by one */
+	__u64 word[COPY_WORDS];
+};
 
-	if (!t->copy_base || at >= COPY_WORDS - 1)
+static __always_inline int frame_read(const struct stack_copy *c, __u64 fp, struct frame_words *w)
+{
+	__u64 at = (fp - c->base) >> 3;
+
+	if (!c->base || at >= COPY_WORDS - 1)
 		return bpf_probe_read_user(w, sizeof(*w), (void *)fp);
-	w->next_fp = t->copy[at & (COPY_WORDS - 1)];
-	w->return_addr = t->copy[(at + 1) & (COPY_WORDS - 1)];
+	w->next_fp = c->word[at & (COPY_WORDS - 1)];
+	w->return_addr = c->word[(at + 1) & (COPY_WORDS - 1)];
 	return 0;
 }
 
@@ -90,7 +92,7 @@ struct walk {
  * Follows the frame pointers from a start. The hash grows with the frames; the addresses are kept only where there is room for them:
  * most calls repeat a stack whose definition is stored, and need the hash alone.
  */
-static __always_inline void stack_walk(const struct proc *p, const struct thread_state *t,
+static __always_inline void stack_walk(const struct proc *p, const struct stack_copy *copy,
 				       const struct stack_start *from, struct walk *wk, struct stack *keep)
 {
 	__u64 fp = from->fp, below = from->below;
@@ -106,7 +108,7 @@ static __always_inline void stack_walk(const struct proc *p, const struct thread
 		}
 		if (fp <= below || fp & 7 || fp - below > FRAME_SPAN_MAX)
 			return;
-		if (frame_read(t, fp, &w))
+		if (frame_read(copy, fp, &w))
 			return;
 		if (!is_code(p, w.return_addr))
 			return;
@@ -130,12 +132,13 @@ static __always_inline __u64 stack_id_of(__u64 hash, enum layer layer)
 }
 
 /* Stores the definition of a stack that was not seen before, from a second walk. Its id, or the layer's unknown stack. */
-__noinline __u64 stack_define(struct proc *p, struct thread_state *t, struct stack_start *from, __u32 layer)
+__noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 layer)
 {
+	struct stack_copy none = {};
 	struct walk wk;
 	__u32 index;
 
-	if (!p || !t || !from)
+	if (!p || !from)
 		return layer;
 	struct scratch *s = scratch_claim(&index);
 	if (!s) {
@@ -144,7 +147,7 @@ __noinline __u64 stack_define(struct proc *p, struct thread_state *t, struct sta
 	}
 	struct stack *st = &s->stack;
 	st->ip[0] = from->leaf;
-	stack_walk(p, t, from, &wk, st);
+	stack_walk(p, &none, from, &wk, st);
 	__u64 id = stack_id_of(wk.hash, layer);
 	st->site = from->site;
 	st->flags = wk.flags;
@@ -165,22 +168,31 @@ __noinline __u64 stack_define(struct proc *p, struct thread_state *t, struct sta
  * The id of the stack that begins there; never fails: what can't be had is booked on the layer's unknown stack and counted.
  * A global function: the verifier checks it once, not once per path that calls it (as all __noinline ones here); hence the checks for NULL.
  */
-__noinline __u64 stack_hash(struct proc *p, struct thread_state *t, struct stack_start *from, __u32 layer)
+__noinline __u64 stack_hash(struct proc *p, struct stack_start *from, __u32 layer)
 {
+	struct stack_copy copy;
 	struct walk wk;
 
-	if (!p || !t || !from)
+	if (!p || !from)
 		return layer;
-	stack_walk(p, t, from, &wk, NULL);
+	copy.base = from->slot;
+	if (!from->slot || bpf_probe_read_user(copy.word, sizeof(copy.word), (void *)from->slot)) {
+		copy.base = 0;
+		copy.word[0] = from->leaf;
+		if (from->slot && bpf_probe_read_user(copy.word, sizeof(copy.word[0]), (void *)from->slot))
+			loss_count(p, LOSS_USER_READ);
+	}
+	from->leaf = copy.word[0];
+	stack_walk(p, &copy, from, &wk, NULL);
 	return stack_id_of(wk.hash, layer);
 }
 
-static __always_inline __u64 stack_capture(struct proc *p, struct thread_state *t, struct stack_start *from,
+static __always_inline __u64 stack_capture(struct proc *p, struct stack_start *from,
 					   __u32 layer)
 {
-	__u64 id = stack_hash(p, t, from, layer);
+	__u64 id = stack_hash(p, from, layer);
 
-	return bpf_map_lookup_elem(&stacks, &id) ? id : stack_define(p, t, from, layer);
+	return bpf_map_lookup_elem(&stacks, &id) ? id : stack_define(p, from, layer);
 }
 
 #endif

@@ -55,7 +55,6 @@ struct map_call {
 
 #define TRACKED_LAYERS 2 /* heap, python: layers whose calls nest */
 #define RECENT_STACKS 8
-#define COPY_WORDS 32
 
 /* A stack that this thread showed lately: its definition is stored and its sum's place is known. */
 struct recent {
@@ -71,9 +70,6 @@ struct thread_state {
 	struct wrap wrap;
 	struct map_call map;
 	struct recent recent[RECENT_STACKS];
-	/* The stack from copy_base up, as read at the current call: one read costs as much for 256 bytes as for 8. */
-	__u64 copy_base; /* 0: none */
-	__u64 copy[COPY_WORDS];
 };
 
 /* One slot of working memory. Uprobe programs can be preempted (6.0 and newer), so a slot is claimed, not assumed. */

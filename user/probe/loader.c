@@ -68,7 +68,7 @@ static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, struc
 
 	cfg->scratch_slots = scratch_slots();
 	if (o->live_max)
-		buckets = o->live_max / LIVE_WAYS + 1;
+		buckets = o->live_max < LIVE_WAYS ? 1 : o->live_max / LIVE_WAYS;
 	(void)bpf_map__set_max_entries(s->maps.live, buckets); /* these only fail after load */
 	(void)bpf_map__set_max_entries(s->maps.scratches, cfg->scratch_slots);
 	cfg->live_buckets = buckets;
