@@ -321,7 +321,7 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	(void)kmap_percpu_sum(loader_map_fd(a->loader, KMAP_CPU_STATS), 0, (uint64_t *)&st, sizeof(st) / 8);
 	self->cpu_pct = a->last_ns ? share_pct(cpu_ns - a->last_cpu_ns, elapsed_ns) : NAN;
 	self->rss_bytes = own_rss();
-	self->hits_per_s = (double)(st.runs - a->last_hits) / seconds;
+	self->hits_per_s = (double)(st.runs - st.foreign_hits - a->last_hits) / seconds;
 	self->foreign_hits_per_s = (double)(st.foreign_hits - a->last_foreign) / seconds;
 	self->target_overhead_pct = NAN;
 	self->attached_share = 1;
@@ -330,7 +330,7 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	add_losses(w, s, self);
 	read_maps(w, self);
 	a->last_cpu_ns = cpu_ns;
-	a->last_hits = st.runs;
+	a->last_hits = st.runs - st.foreign_hits;
 	a->last_foreign = st.foreign_hits;
 	a->last_body_ns = st.body_ns;
 	a->last_body_samples = st.body_samples;

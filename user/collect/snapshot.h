@@ -90,7 +90,7 @@ struct snap_map {
 struct snap_self {
 	double cpu_pct;	/* of one core, since the last snapshot */
 	uint64_t rss_bytes;
-	double hits_per_s;
+	double hits_per_s;	    /* entries and returns of heap calls of observed processes */
 	double foreign_hits_per_s;  /* hits of processes that are not observed */
 	double target_overhead_pct; /* NAN: unknown */
 	double body_ns;		    /* mean run time of a program per hit; NAN: unknown */
