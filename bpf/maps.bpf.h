@@ -14,6 +14,9 @@ const volatile struct config cfg = {};
 /* Image numbers, shared with user space, which numbers the processes it finds at start. In .bss, which it maps. */
 __u32 next_image;
 
+/* enum probe_scope in force; set by user space. */
+__u32 scope;
+
 /* Held while a process of a control group is entered at its first call: two of its threads may come at once. */
 __u32 adopting;
 

@@ -43,6 +43,9 @@ static __always_inline void body_end(struct cpu_stat *st, __u64 began)
 static __always_inline int enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	struct cpu_stat *st;
+
+	if (k->scope != scope)
+		return SKIP_RETURN;
 	__u64 began = body_begin(&st);
 	int ret = alloc_enter(ctx, k);
 
@@ -94,8 +97,10 @@ int on_free_enter(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 	struct cpu_stat *st;
-	__u64 began = body_begin(&st);
 
+	if (k.scope != scope)
+		return 0;
+	__u64 began = body_begin(&st);
 	free_enter(ctx, &k);
 	body_end(st, began);
 	return 0;
@@ -106,7 +111,8 @@ int on_wrap_enter(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 
-	wrap_enter(ctx, &k);
+	if (k.scope == scope)
+		wrap_enter(ctx, &k);
 	return 0;
 }
 

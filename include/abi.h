@@ -185,6 +185,12 @@ struct cpu_stat {
 	__u64 body_ns, body_samples;
 };
 
+/*
+ * Which links count: those for every process that maps the file, or those for one process each. Both are in place while user
+ * space changes over, so a call is taken by exactly one of them.
+ */
+enum probe_scope { SCOPE_HOST, SCOPE_PROCESS };
+
 /* Set between open and load; constant for the programs. */
 struct config {
 	__u32 own_tgid; /* never observed */

@@ -43,6 +43,7 @@ enum arg_reg { REG_DI, REG_SI, REG_DX, REG_CX, REG_R8, REG_R9, REG_AX, REG_BX, R
  *   18-21 register of the count (N)             REG_NONE: none, or already multiplied into the size
  *   22-27 bytes / 8 by which rsp lies below the return address' slot at the probed instruction
  *   28    the function may throw: a return probe under it must not be in place then
+ *   29    the link is for one process (enum probe_scope)
  *   32-47 site: index into user space's table of probed functions; 0 is never used
  *   48-63 wrappers: length of the function from the probed instruction on, in bytes (0xffff: that or more)
  *         others: how far the file's code reaches before (48-55) and behind (56-63) the probed instruction, in units of
@@ -51,7 +52,7 @@ enum arg_reg { REG_DI, REG_SI, REG_DX, REG_CX, REG_R8, REG_R9, REG_AX, REG_BX, R
 #define NEAR_UNIT 65536
 
 struct call_cookie {
-	unsigned char layer, shape, ptr_reg, size_reg, count_reg, slot_words, may_throw;
+	unsigned char layer, shape, ptr_reg, size_reg, count_reg, slot_words, may_throw, scope;
 	unsigned short site, extent;
 };
 
@@ -60,7 +61,7 @@ static inline unsigned long long cookie_pack(const struct call_cookie *c)
 	return (unsigned long long)(c->layer & 15) | (unsigned long long)(c->shape & 63) << 4 |
 	       (unsigned long long)(c->ptr_reg & 15) << 10 | (unsigned long long)(c->size_reg & 15) << 14 |
 	       (unsigned long long)(c->count_reg & 15) << 18 | (unsigned long long)(c->slot_words & 63) << 22 |
-	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)c->site << 32 |
+	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)(c->scope & 1) << 29 | (unsigned long long)c->site << 32 |
 	       (unsigned long long)c->extent << 48;
 }
 
@@ -74,6 +75,7 @@ static inline struct call_cookie cookie_unpack(unsigned long long v)
 		.count_reg = v >> 18 & 15,
 		.slot_words = v >> 22 & 63,
 		.may_throw = v >> 28 & 1,
+		.scope = v >> 29 & 1,
 		.site = v >> 32 & 0xffff,
 		.extent = v >> 48,
 	};

@@ -121,6 +121,24 @@ static void test_no_return(void **state)
 	assert_int_equal(proc_of(f.p)->live_bytes[LAYER_HEAP], 0);
 }
 
+/* A size that no machine has is known to fail; what is resized is known to go. */
+static void test_no_return_sizes(void **state)
+{
+	(void)state;
+	do_malloc(SITE_A, 100, P1);
+	proc_of(f.p)->flags |= PROC_NO_RETURN;
+	call(f.th, &fn_calloc, SITE_B, ARGS(1ull << 33, 1ull << 33), FAILED);
+	call(f.th, &fn_realloc, SITE_B, ARGS(P1, UINT64_MAX), FAILED);
+	EXPECT_SUMS(f.id, 0, ALLOCS(100, 1));
+	expect_live(P1, 100);
+	do_realloc(SITE_B, P1, 300, P2);
+	assert_null(live_at(f.id, P1));
+	EXPECT_SUMS(f.id, SITE_A, ALLOCS(100, 1), FREES(100, 1));
+	EXPECT_SUMS(f.id, SITE_B, ALLOCS(300, 1), UNTRACKED(300, 1));
+	assert_int_equal(proc_of(f.p)->live_bytes[LAYER_HEAP], 0);
+	assert_int_equal(loss_take(f.p, LOSS_RETURN_UNSAFE), 3);
+}
+
 static void test_not_followed(void **state)
 {
 	(void)state;
@@ -218,6 +236,7 @@ int main(void)
 		BOTH(test_fork_child_frees_inherited),
 		BOTH(test_exec),
 		BOTH(test_vfork),
+		BOTH(test_no_return_sizes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

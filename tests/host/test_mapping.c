@@ -360,6 +360,20 @@ static void test_wrapper_with_frame(void **state)
 	assert_int_equal(st->flags, STACK_COMPLETE);
 }
 
+/* A return that is not that of the call whose entry was seen: it would be told with the other's arguments. */
+static void test_other_exit(void **state)
+{
+	(void)state;
+	sys_exit(f.th, NR_MMAP, MAP_AT); /* attached in between */
+	sys_enter(f.th, NR_MMAP, 0, 8192, 3, 0x22, (uint32_t)-1);
+	sys_exit(f.th, NR_BRK, BRK_AT + 4096);
+	expect_quiet();
+	sys_exit(f.th, NR_MMAP, MAP_AT);
+	assert_int_equal(take(f.th, EVENT_MMAP).map.bytes, 8192);
+	sys_exit(f.th, NR_MMAP, MAP_AT);
+	expect_quiet();
+}
+
 /* A child of vfork maps into its parent's memory. */
 static void test_vfork(void **state)
 {
@@ -399,6 +413,7 @@ int main(void)
 		TEST(test_frame_at_stack_pointer),
 		TEST(test_wrapper_with_frame),
 		TEST(test_vfork),
+		TEST(test_other_exit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

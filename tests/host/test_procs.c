@@ -178,6 +178,79 @@ static void test_vfork_live_bytes(void **state)
 	assert_int_equal(proc_of(p)->live_bytes[LAYER_HEAP], 0);
 }
 
+/* Losses too: the child's own record is not looked at as long as it has the owner's memory. */
+static void test_vfork_losses(void **state)
+{
+	(void)state;
+	struct process *p = followed(PROC_HEAP | PROC_FOLLOW);
+	struct process *c = process_fork(p->leader, true);
+
+	take_life(EVENT_FORK, p, id_of(p), id_of(p));
+	call(c->leader, &fn_free, SITE_A, ARGS(P1), 0);
+	assert_int_equal(loss_take(c, LOSS_UNMATCHED_FREE), 0);
+	assert_int_equal(loss_take(p, LOSS_UNMATCHED_FREE), 1);
+	proc_of(p)->flags |= PROC_NO_RETURN; /* learned while the child is there: holds for both */
+	call(c->leader, &fn_malloc, SITE_A, ARGS(100), P1);
+	assert_int_equal(loss_take(p, LOSS_RETURN_UNSAFE), 1);
+	EXPECT_SUMS(account_of(p), 0, ALLOCS(100, 1), UNTRACKED(100, 1));
+	process_exec(c->leader);
+	take_event(EVENT_EXEC, c->pid);
+}
+
+/* It is killed inside a realloc, and another thread of its parent has been given the block's place meanwhile. */
+static void test_vfork_killed_in_call(void **state)
+{
+	(void)state;
+	struct process *p = followed(PROC_HEAP | PROC_FOLLOW);
+	struct thread *other = thread_new(p);
+
+	call(p->leader, &fn_malloc, SITE_A, ARGS(100), P1);
+	struct process *c = process_fork(p->leader, true);
+	take_life(EVENT_FORK, p, id_of(p), id_of(p));
+	call(c->leader, &fn_malloc, SITE_A, ARGS(1), P1 + 64);
+	call_begin(c->leader, &fn_realloc, SITE_A, ARGS(P1, 200));
+	call(other, &fn_malloc, SITE_A, ARGS(50), P1);
+	thread_exit(c->leader);
+	take_event(EVENT_EXIT, c->pid);
+	EXPECT_SUMS(account_of(p), 0, ALLOCS(151, 3), FREES(100, 1));
+	assert_int_equal(proc_of(p)->live_bytes[LAYER_HEAP], 51);
+}
+
+/* Losses are the process's, through all of its images; a child of vfork begins with none. */
+static void test_exec_keeps_losses(void **state)
+{
+	(void)state;
+	struct process *p = followed(PROC_HEAP | PROC_FOLLOW);
+
+	call(p->leader, &fn_free, SITE_A, ARGS(P1), 0);
+	struct process *c = process_fork(p->leader, true);
+	take_life(EVENT_FORK, p, id_of(p), id_of(p));
+	process_exec(c->leader);
+	take_event(EVENT_EXEC, c->pid);
+	assert_int_equal(loss_take(c, LOSS_UNMATCHED_FREE), 0);
+	process_exec(p->leader);
+	take_event(EVENT_EXEC, p->pid);
+	call(p->leader, &fn_free, SITE_A, ARGS(P1), 0);
+	assert_int_equal(loss_take(p, LOSS_UNMATCHED_FREE), 2);
+}
+
+/* A realloc that was left by a jump, then another program: the block was the old image's, and so are its figures. */
+static void test_exec_after_jump(void **state)
+{
+	(void)state;
+	struct process *p = followed(PROC_HEAP | PROC_FOLLOW);
+	struct jump j = jump_save(p->leader);
+
+	call(p->leader, &fn_malloc, SITE_A, ARGS(100), P1);
+	uint32_t before = account_of(p);
+	call_begin(p->leader, &fn_realloc, SITE_A, ARGS(P1, 200));
+	jump_to(p->leader, j);
+	process_exec(p->leader);
+	take_event(EVENT_EXEC, p->pid);
+	/* User space now takes the old image's blocks out of `live` and gives its sums' places to others. */
+	assert_non_null(live_at(before, P1));
+}
+
 static void test_exec(void **state)
 {
 	(void)state;
@@ -353,7 +426,8 @@ int main(void)
 		TEST(test_vfork_live_bytes),   TEST(test_exec),	     TEST(test_account_never_zero),
 		TEST(test_exec_watched),       TEST(test_exit),	     TEST(test_pid_reused),
 		TEST(test_procs_full),	       TEST(test_ring_full), TEST(test_adopted),
-		TEST(test_adopted_table_full),
+		TEST(test_adopted_table_full), TEST(test_vfork_losses), TEST(test_vfork_killed_in_call),
+		TEST(test_exec_keeps_losses),  TEST(test_exec_after_jump),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

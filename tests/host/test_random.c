@@ -65,7 +65,7 @@ struct play {
 	struct heap *heaps[MAX_HEAPS];
 	int n_runners, n_heaps, n_alive, turn; /* turn -1: all have ended */
 	uint64_t rng, jumps, unmatched;
-	uint64_t losses[LOSS_NR]; /* of images that are gone */
+	uint64_t losses[LOSS_NR]; /* of processes that are gone */
 };
 
 static struct play play;
@@ -411,12 +411,6 @@ static bool has_room(void)
 	return play.n_alive < MAX_ALIVE && play.n_runners < MAX_RUNNERS - 2 && play.n_heaps < MAX_HEAPS - 2;
 }
 
-static void losses_keep(const struct proc *p)
-{
-	for (int i = 0; i < LOSS_NR; i++)
-		play.losses[i] += p->losses[i];
-}
-
 static void do_thread(void)
 {
 	if (has_room())
@@ -437,17 +431,11 @@ static void do_fork(void)
 }
 
 /* The whole process becomes another program: only done by threads that are alone. */
-static void exec_now(struct thread *th)
-{
-	losses_keep(proc_of(th->process));
-	process_exec(th);
-}
-
 static void do_exec(void)
 {
 	if (!has_room() || self->th->process->signal.live.counter > 1)
 		return;
-	exec_now(self->th);
+	process_exec(self->th);
 	self->heap = heap_new(NULL);
 	self->heap->account = account_of(self->th->process);
 	self->n_frames = 0;
@@ -468,7 +456,7 @@ static void do_vfork(void)
 		calls[draw(10)](); /* neither jumps nor frames: the stack is the parent's */
 	assert_int_equal(self->n_frames, n);
 	if (draw(2)) {
-		exec_now(child->leader);
+		process_exec(child->leader);
 		struct heap *h = heap_new(NULL);
 		h->account = account_of(child);
 		runner_new(child->leader, h);
@@ -578,6 +566,16 @@ static void compare_live(void)
 		}
 	}
 	assert_int_equal(n, live_count());
+}
+
+/* A process counts its losses through all of its images. What a child did in its parent's memory, the parent counts. */
+static void losses_keep(const struct proc *p)
+{
+	for (int i = 0; i < LOSS_NR; i++) {
+		if (p->flags & PROC_BORROWS_MM)
+			assert_int_equal(p->losses[i], 0);
+		play.losses[i] += p->losses[i];
+	}
 }
 
 /* The last word of a process is its exit event. */

@@ -62,7 +62,13 @@ static void frames(int n)
 /* The stack of a block that is allocated now. */
 static const struct stack *capture(uint64_t addr)
 {
+	uint64_t slot = f.th->sp - 8;
+	struct stack_start from = { .slot = slot, .fp = f.th->bp, .below = slot, .site = fn_malloc.cookie.site };
+
 	call(f.th, &fn_malloc, LEAF, ARGS(8), addr);
+	/* Looked up by a hash that is made in another way than the definition. */
+	poke(f.th, slot, LEAF);
+	assert_int_equal(stack_hash(proc_of(f.p), &from, LAYER_HEAP), stack_id_at(account_of(f.p), addr));
 	return stack_at(account_of(f.p), addr);
 }
 
@@ -217,6 +223,37 @@ static void test_depth(void **state)
 	assert_int_equal(loss_take(f.p, LOSS_STACK_TRUNCATED), 1);
 }
 
+/* Frames around the end of what is read of the stack at once, and a stack that ends before that. */
+static void test_copied_frames(void **state)
+{
+	(void)state;
+	f.th->sp -= 4 * COPY_WORDS * 8;
+	frame_enter(f.th, FRAME_AT(0));
+	uint64_t outer = f.th->bp;
+	for (uint64_t words = 2; words < 2 * COPY_WORDS; words++) {
+		struct jump j = { outer - words * 8, outer };
+		for (uint64_t between = 1; between < words - 1; between++) {
+			jump_to(f.th, j);
+			uint64_t fp = f.th->sp - 8 + between * 8;
+			poke(f.th, fp, outer);
+			poke(f.th, fp + 8, FRAME_AT(1));
+			f.th->bp = fp;
+			if (fp + 8 < outer) {
+				expect_frames(capture(P1), 1, 2);
+				call(f.th, &fn_free, LEAF, ARGS(P1), 0);
+			}
+		}
+	}
+	assert_int_equal(host_map_of(&stacks)->n, 1); /* the same, wherever the frames lie */
+	for (uint64_t left = 1; left < 2 * COPY_WORDS; left++) {
+		f.th->sp = stack_top(f.th) - (left + 2) * 8;
+		f.th->bp = 0;
+		frame_enter(f.th, FRAME_AT(1));
+		expect_frames(capture(P1), 1, 1);
+		call(f.th, &fn_free, LEAF, ARGS(P1), 0);
+	}
+}
+
 static uint64_t id_at(uint64_t addr)
 {
 	return stack_id_at(account_of(f.p), addr);
@@ -269,6 +306,7 @@ static void test_different_stacks(void **state)
 	call(q->leader, &fn_malloc, LEAF, ARGS(8), P1);
 	id[5] = stack_id_at(account_of(q), P1);
 	struct stack_start from = { .leaf = LEAF, .site = SITE_BRK };
+	be(f.th);
 	id[6] = stack_capture(proc_of(f.p), &from, LAYER_MAP); /* layer */
 	id[7] = stack_capture(proc_of(f.p), &from, LAYER_HEAP);
 	for (int i = 0; i < NR; i++)
@@ -365,6 +403,7 @@ int main(void)
 		TEST(test_data_for_code),
 		TEST(test_text_of_image),
 		TEST(test_depth),
+		TEST(test_copied_frames),
 		TEST(test_same_stack),
 		TEST(test_different_stacks),
 		TEST(test_child_shares_stacks),

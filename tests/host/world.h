@@ -38,25 +38,28 @@ struct fn {
 
 #define LIBC_FN(nr) (LIBC_TEXT + 0x8000 + (nr)*0x100)
 #define NEAR 0x0f01 /* extent: libc's text from its begin to its end */
-#define ALLOC_FN(nr, fn_name, shape, ptr, size, count) \
+#define ALLOC_FN(nr, fn_name, shape_of, ptr, size, count) \
 	{ \
 		fn_name, LIBC_FN(nr), FN_ALLOC, \
 		{ \
-			LAYER_HEAP, shape, ptr, size, count, 0, 0, SITE_FIRST_PROBE + (nr), NEAR \
+			.layer = LAYER_HEAP, .shape = shape_of, .ptr_reg = ptr, .size_reg = size, .count_reg = count, \
+			.site = SITE_FIRST_PROBE + (nr), .extent = NEAR \
 		} \
 	}
-#define FREE_FN(nr, fn_name, shape) \
+#define FREE_FN(nr, fn_name, shape_of) \
 	{ \
 		fn_name, LIBC_FN(nr), FN_FREE, \
 		{ \
-			LAYER_HEAP, shape, REG_DI, REG_NONE, REG_NONE, 1, 0, SITE_FIRST_PROBE + (nr), NEAR \
+			.layer = LAYER_HEAP, .shape = shape_of, .ptr_reg = REG_DI, .size_reg = REG_NONE, \
+			.count_reg = REG_NONE, .slot_words = 1, .site = SITE_FIRST_PROBE + (nr), .extent = NEAR \
 		} \
 	}
 #define WRAP_FN(nr, fn_name) \
 	{ \
 		fn_name, CXX_TEXT + (nr)*0x100, FN_WRAP, \
 		{ \
-			LAYER_HEAP, SHAPE_WRAP, REG_NONE, REG_DI, REG_NONE, 0, 0, SITE_FIRST_PROBE + (nr), WRAP_BYTES \
+			.layer = LAYER_HEAP, .shape = SHAPE_WRAP, .ptr_reg = REG_NONE, .size_reg = REG_DI, \
+			.count_reg = REG_NONE, .site = SITE_FIRST_PROBE + (nr), .extent = WRAP_BYTES \
 		} \
 	}
 
@@ -77,8 +80,14 @@ static const struct fn fn_new_nothrow = WRAP_FN(10, "operator new[](nothrow)");
 static const struct fn fn_own_new = { "operator new",
 				      LIBC_FN(11),
 				      FN_ALLOC,
-				      { LAYER_HEAP, SHAPE_SIZE_TO_PTR, REG_NONE, REG_DI, REG_NONE, 0, 1,
-					SITE_FIRST_PROBE + 11, NEAR } };
+				      { .layer = LAYER_HEAP,
+					.shape = SHAPE_SIZE_TO_PTR,
+					.ptr_reg = REG_NONE,
+					.size_reg = REG_DI,
+					.count_reg = REG_NONE,
+					.may_throw = 1,
+					.site = SITE_FIRST_PROBE + 11,
+					.extent = NEAR } };
 
 struct return_instance {
 	uint64_t slot, orig;
@@ -228,6 +237,7 @@ static inline void process_exec(struct thread *th)
 	th->n_ri = 0;
 	thread_stack(th);
 	be(th);
+	thread_gone(&th->task);
 	proc_exec(&th->task);
 }
 
@@ -273,6 +283,7 @@ static inline void world_init(bool sessions)
 	world_done(); /* of a test that failed half way */
 	world = (struct world){ .sessions = sessions, .next_pid = 100, .live_buckets = 4096, .sum_places = 16384 };
 	next_image = 1;
+	adopting = 0;
 	config_set((struct config){ 0 });
 }
 

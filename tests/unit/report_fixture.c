@@ -424,6 +424,7 @@ struct report *fixture_report(const struct query *q, uint64_t n)
 	r->self.foreign_hits_per_s = 1200;
 	r->self.target_overhead_pct = 1.3;
 	r->self.body_ns = 412;
+	r->self.probe_scope = "host";
 	r->self.losses[LOSS_UNMATCHED_FREE] = 17;
 	r->self.losses[LOSS_LIVE_FULL] = 1500;
 	if (n == 5)

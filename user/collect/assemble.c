@@ -324,6 +324,7 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	self->hits_per_s = (double)(st.runs - st.foreign_hits - a->last_hits) / seconds;
 	self->foreign_hits_per_s = (double)(st.foreign_hits - a->last_foreign) / seconds;
 	self->target_overhead_pct = NAN;
+	self->probe_scope = attacher_scope(a->attacher) == SCOPE_HOST ? "host" : "process";
 	self->attached_share = 1;
 	uint64_t samples = st.body_samples - a->last_body_samples;
 	self->body_ns = samples ? (double)(st.body_ns - a->last_body_ns) / (double)samples : NAN;

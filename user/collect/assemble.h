@@ -23,6 +23,7 @@ struct assembly {
 	struct ranges *ranges;
 	struct places *places;
 	struct ages *ages;
+	const struct attacher *attacher;
 	bool map;
 
 	struct known_stack *known; /* stacks whose definition was handed out */

@@ -331,8 +331,9 @@ static void on_fork(struct follow *f, const struct event *e)
 		return; /* accounted to the owner of its memory until it execs */
 	struct watched *w = watched_add(f, &e->id, e->account, e->life.flags, e->life.other.pid);
 	name_at_birth(w, e, find_pid(f, e->life.other.pid));
-	/* Wide probes hold for it already; its executable mappings are its parent's. */
-	w->files_changed = !attacher_is_wide(f->attacher);
+	/* Links for the whole host hold for it already; its executable mappings are its parent's. */
+	w->files_changed = attacher_scope(f->attacher) == SCOPE_PROCESS;
+	f->births++;
 }
 
 static void on_exec(struct follow *f, const struct event *e)

@@ -64,6 +64,7 @@ struct follow {
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all;	   /* by pid */
+	uint64_t births;	   /* children of followed processes */
 	uint64_t images_ended;	   /* how many program images have no process any more */
 };
 

@@ -8,17 +8,20 @@
 
 #include <bpf/libbpf.h>
 #include <errno.h>
+#include <math.h>
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "collect/assemble.h"
+#include "collect/scope.h"
 #include "target/launch.h"
 #include "target/proc.h"
 #include "util/clock.h"
 #include "util/mem.h"
 
 #define WAKE_MAX 4
+#define SETTLE_NS 500000000ull /* no allocation call lasts longer */
 
 struct live_source {
 	struct source base; /* first: a source is a live source */
@@ -34,6 +37,8 @@ struct live_source {
 	struct follow follow;
 	struct assembly assembly;
 	struct launch launch;
+	struct scope_policy policy;
+	uint64_t scope_changed_ns; /* 0: links of the scope before are gone */
 	uint64_t next_ns; /* when the next snapshot is due */
 	uint64_t interval_ns;
 	bool reported_gone;
@@ -81,6 +86,21 @@ static void drain(struct live_source *s)
 	(void)follow_scan(&s->follow);	     /* a file that can't be probed shows as a process without functions */
 }
 
+/* What can't be changed stays as it is, which is right too, only dearer for somebody. */
+static void mind_scope(struct live_source *s, uint64_t now, double foreign_per_s)
+{
+	if (!attacher_can_change(s->attacher))
+		return;
+	if (s->scope_changed_ns && now - s->scope_changed_ns >= SETTLE_NS) {
+		attacher_settle(s->attacher);
+		s->scope_changed_ns = 0;
+	}
+	enum probe_scope is = attacher_scope(s->attacher);
+	enum probe_scope want = scope_decide(&s->policy, is, now, foreign_per_s, s->follow.births);
+	if (want != is && !s->scope_changed_ns && attacher_set_scope(s->attacher, want) == 0)
+		s->scope_changed_ns = now;
+}
+
 static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **ret)
 {
 	if (s->opts.target->kind == TARGET_CGROUP)
@@ -90,6 +110,7 @@ static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **
 	int err = assemble(&s->assembly, ret);
 	if (err)
 		return err;
+	mind_scope(s, now, (*ret)->self.foreign_hits_per_s);
 	follow_reap(&s->follow);
 	s->reported_gone = gone;
 	s->next_ns += s->interval_ns;
@@ -121,8 +142,10 @@ static int live_next(struct source *base, const int *wake, size_t n_wake, struct
 		int n = poll(fds, 1 + n_wake, wait_ms);
 		if (n < 0)
 			return errno == EINTR ? SOURCE_WOKEN : -errno;
-		if (n > 0 && fds[0].revents)
+		if (n > 0 && fds[0].revents) {
 			drain(s);
+			mind_scope(s, mono_ns(), NAN);
+		}
 		/* The last target is gone: its last figures are shown now, not at the interval's end. */
 		if (can_end(s) && s->assembly.n && follow_running(&s->follow) == 0)
 			s->next_ns = 0;
@@ -173,7 +196,7 @@ static void attach_ahead(struct live_source *s)
 	_cleanup_(mappings_done) struct mappings maps = { 0 };
 	struct file_info info;
 
-	if (!s->opts.heap || !attacher_is_wide(s->attacher) || mappings_read((uint32_t)getpid(), &maps))
+	if (!s->opts.heap || attacher_scope(s->attacher) != SCOPE_HOST || mappings_read((uint32_t)getpid(), &maps))
 		return;
 	for (size_t i = 0; i < maps.n; i++) {
 		const struct mapping *m = &maps.items[i];
@@ -277,7 +300,7 @@ static void wire(struct live_source *s)
 				     .ranges = s->ranges, .entries = s->entries,
 				     .accounts = s->accounts, .target = s->opts.target, .flags = target_flags(&s->opts) };
 	s->assembly = (struct assembly){ .loader = s->loader, .follow = &s->follow, .accounts = s->accounts, .ranges = s->ranges,
-					 .places = s->places, .ages = s->ages, .map = s->opts.map };
+					 .places = s->places, .ages = s->ages, .attacher = s->attacher, .map = s->opts.map };
 }
 
 int live_open(const struct live_opts *o, struct source **ret, char **ret_why)

@@ -92,6 +92,7 @@ struct snap_self {
 	uint64_t rss_bytes;
 	double hits_per_s;	    /* entries and returns of heap calls of observed processes */
 	double foreign_hits_per_s;  /* hits of processes that are not observed */
+	const char *probe_scope;    /* "host": children count from their first call, others pay; "process": others don't */
 	double target_overhead_pct; /* NAN: unknown */
 	double body_ns;		    /* mean run time of a program per hit; NAN: unknown */
 	double attached_share;

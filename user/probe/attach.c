@@ -2,6 +2,8 @@
 #include "probe/attach.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -11,30 +13,48 @@
 #include "util/log.h"
 #include "util/mem.h"
 
-/* One file that was looked into, for one process or for all (pid 0). */
-struct attached {
+struct links {
+	int *fds;
+	size_t n, cap;
+};
+
+/* A file that was looked into; its descriptor and plans are kept to attach it again in another scope. */
+struct file {
 	uint64_t dev, inode;
-	uint32_t pid;
-	int *links;
-	size_t n_links, cap_links;
+	int fd; /* -1: nothing to attach */
+	struct plan *plans;
+	size_t n_plans;
+	uint64_t text_start, text_end;
 	struct file_info info;
+	struct links host;
+};
+
+/* A process that maps a file. */
+struct use {
+	size_t file;
+	uint32_t pid;
+	bool with_return;
+	struct links own;
 };
 
 struct attacher {
-	const struct loader *loader; /* borrowed, must outlive */
+	struct loader *loader; /* borrowed, must outlive */
 	struct plan_kernel kernel;
-	struct attached *files;
+	struct file *files;
 	size_t n_files, cap_files;
-	bool wide;
+	struct use *uses;
+	size_t n_uses, cap_uses;
+	enum probe_scope scope;
 };
 
-struct attacher *attacher_new(const struct loader *l)
+struct attacher *attacher_new(struct loader *l)
 {
 	struct attacher *a = xcalloc(1, sizeof(*a));
 	struct rlimit files;
 
 	a->loader = l;
-	a->wide = loader_features(l)->session;
+	a->scope = loader_features(l)->session ? SCOPE_HOST : SCOPE_PROCESS;
+	loader_set_scope(l, a->scope);
 	a->kernel.version = loader_features(l)->version;
 	/* A descriptor per link; process-by-process attaching needs many. Failing leaves the soft limit, which attaching reports. */
 	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
@@ -44,19 +64,31 @@ struct attacher *attacher_new(const struct loader *l)
 	return a;
 }
 
-static void attached_done(struct attached *f)
+static void links_close(struct links *l)
 {
-	for (size_t i = 0; i < f->n_links; i++)
-		(void)close(f->links[i]); /* the link's only reference: its probes go */
-	free(f->links);
+	for (size_t i = 0; i < l->n; i++)
+		(void)close(l->fds[i]); /* the link's only reference: its probes go */
+	free(l->fds);
+	*l = (struct links){ 0 };
+}
+
+static void file_done(struct file *f)
+{
+	links_close(&f->host);
+	if (f->fd >= 0)
+		(void)close(f->fd);
+	free(f->plans);
 }
 
 void attacher_free(struct attacher *a)
 {
 	if (!a)
 		return;
+	for (size_t i = 0; i < a->n_uses; i++)
+		links_close(&a->uses[i].own);
 	for (size_t i = 0; i < a->n_files; i++)
-		attached_done(&a->files[i]);
+		file_done(&a->files[i]);
+	free(a->uses);
 	free(a->files);
 	free(a);
 }
@@ -65,32 +97,30 @@ void attacher_drop_pid(struct attacher *a, uint32_t pid)
 {
 	size_t kept = 0;
 
-	for (size_t i = 0; i < a->n_files; i++)
-		if (a->files[i].pid == pid && pid)
-			attached_done(&a->files[i]);
+	for (size_t i = 0; i < a->n_uses; i++)
+		if (a->uses[i].pid == pid)
+			links_close(&a->uses[i].own);
 		else
-			a->files[kept++] = a->files[i];
-	a->n_files = kept;
+			a->uses[kept++] = a->uses[i];
+	a->n_uses = kept;
 }
 
-bool attacher_is_wide(const struct attacher *a)
+enum probe_scope attacher_scope(const struct attacher *a)
 {
-	return a->wide;
+	return a->scope;
 }
 
-static const struct attached *file_find(const struct attacher *a, uint64_t dev, uint64_t inode, uint32_t pid)
+bool attacher_can_change(const struct attacher *a)
 {
-	uint32_t scope = a->wide ? 0 : pid;
+	return loader_features(a->loader)->session;
+}
 
+static struct file *file_find(struct attacher *a, uint64_t dev, uint64_t inode)
+{
 	for (size_t i = 0; i < a->n_files; i++)
-		if (a->files[i].inode == inode && a->files[i].dev == dev && a->files[i].pid == scope)
+		if (a->files[i].inode == inode && a->files[i].dev == dev)
 			return &a->files[i];
 	return NULL;
-}
-
-bool attacher_knows_file(const struct attacher *a, uint64_t dev, uint64_t inode, uint32_t pid)
-{
-	return file_find(a, dev, inode, pid) != NULL;
 }
 
 uint16_t site_of(const struct family_func *f)
@@ -115,17 +145,17 @@ static uint64_t near_units(uint64_t bytes)
 	return units > 255 ? 255 : units;
 }
 
-static unsigned short extent_of(const struct elf_file *e, const struct plan *p)
+static unsigned short extent_of(const struct file *f, const struct plan *p)
 {
 	uint64_t at = p->func_vaddr + p->insn_delta;
 	uint64_t rest = p->func_bytes > p->insn_delta ? p->func_bytes - p->insn_delta : 0;
 
 	if (p->shape == SHAPE_WRAP)
 		return rest && rest <= 0xffff ? (unsigned short)rest : 0xffff;
-	return (unsigned short)(near_units(at - e->text_start) | near_units(e->text_end - at) << 8);
+	return (unsigned short)(near_units(at - f->text_start) | near_units(f->text_end - at) << 8);
 }
 
-static uint64_t cookie_of(const struct elf_file *e, const struct plan *p)
+static uint64_t cookie_of(const struct file *f, const struct plan *p, enum probe_scope scope)
 {
 	struct call_cookie c = {
 		.layer = (unsigned char)p->func->layer,
@@ -135,8 +165,9 @@ static uint64_t cookie_of(const struct elf_file *e, const struct plan *p)
 		.count_reg = p->count_reg,
 		.slot_words = p->slot_words,
 		.may_throw = p->may_throw,
+		.scope = (unsigned char)scope,
 		.site = site_of(p->func),
-		.extent = extent_of(e, p),
+		.extent = extent_of(f, p),
 	};
 
 	return cookie_pack(&c);
@@ -165,12 +196,12 @@ static struct wiring wiring_of(const struct attacher *a, const struct plan *p, b
 	return w;
 }
 
-static int keep_link(struct attached *f, int link)
+static int keep_link(struct links *l, int link)
 {
 	if (link < 0)
 		return link;
-	f->links = grow_to(f->links, &f->cap_links, f->n_links + 1, sizeof(*f->links));
-	f->links[f->n_links++] = link;
+	l->fds = grow_to(l->fds, &l->cap, l->n + 1, sizeof(*l->fds));
+	l->fds[l->n++] = link;
 	return 0;
 }
 
@@ -178,71 +209,114 @@ static int keep_link(struct attached *f, int link)
 struct batch {
 	uint64_t offsets[64], cookies[64];
 	uint32_t n;
+	int prog, type;
+	bool is_return;
 };
 
-static int batch_attach(const struct attacher *a, struct attached *f, const struct batch *b, int prog, int type, bool is_return,
-			const char *path)
+static int batch_attach(const struct attacher *a, const struct batch *b, const char *path, uint32_t pid, struct links *to)
 {
-	int fd = loader_prog_fd(a->loader, (enum call_prog)prog);
+	int fd = loader_prog_fd(a->loader, (enum call_prog)b->prog);
 
 	if (!b->n)
 		return 0;
 	if (loader_features(a->loader)->multi) {
-		struct link_multi l = { .prog_fd = fd, .attach_type = type, .path = path, .offsets = b->offsets,
-					.cookies = b->cookies, .n = b->n, .pid = f->pid, .is_return = is_return };
-		return keep_link(f, link_create_multi(&l));
+		struct link_multi l = { .prog_fd = fd, .attach_type = b->type, .path = path, .offsets = b->offsets,
+					.cookies = b->cookies, .n = b->n, .pid = pid, .is_return = b->is_return };
+		return keep_link(to, link_create_multi(&l));
 	}
 	for (uint32_t i = 0; i < b->n; i++) {
-		int err = keep_link(f, link_create_uprobe(fd, path, b->offsets[i], b->cookies[i], f->pid, is_return));
+		int err = keep_link(to, link_create_uprobe(fd, path, b->offsets[i], b->cookies[i], pid, b->is_return));
 		if (err)
 			return err;
 	}
 	return 0;
 }
 
-/* Frees and returns first: a block must not be seen to come without being seen to go. */
-static int attach_plans(const struct attacher *a, struct attached *f, int file, const struct elf_file *e,
-			const struct plan *plans, size_t n, bool with_return)
+/* The functions of a file that need one program. */
+static struct batch batch_of(const struct attacher *a, const struct file *f, int prog, bool with_return, enum probe_scope scope)
+{
+	struct batch b = { .prog = prog, .type = ATTACH_UPROBE_MULTI, .is_return = prog == CALL_ALLOC_EXIT };
+
+	for (size_t i = 0; i < f->n_plans; i++) {
+		struct wiring w = wiring_of(a, &f->plans[i], with_return);
+		if (!f->plans[i].planned || (w.entry != prog && w.exit != prog) || b.n == ARRAY_SIZE(b.offsets))
+			continue;
+		if (w.entry == prog)
+			b.type = w.entry_type;
+		b.offsets[b.n] = f->plans[i].probe_offset;
+		b.cookies[b.n++] = cookie_of(f, &f->plans[i], scope);
+	}
+	return b;
+}
+
+/* Frees and returns first: a block must not be seen to come without being seen to go. pid 0: every process. */
+static int attach_file(const struct attacher *a, const struct file *f, uint32_t pid, bool with_return, struct links *to)
 {
 	static const int order[] = { CALL_FREE_ENTER, CALL_ALLOC_EXIT, CALL_WRAP_ENTER, CALL_ALLOC_ENTER, CALL_ALLOC_SESSION };
 	char path[64];
-	int err = 0;
 
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
-	for (size_t o = 0; o < ARRAY_SIZE(order) && !err; o++) {
-		struct batch b = { 0 };
-		int type = ATTACH_UPROBE_MULTI;
-		for (size_t i = 0; i < n; i++) {
-			struct wiring w = wiring_of(a, &plans[i], with_return);
-			if (!plans[i].planned || (w.entry != order[o] && w.exit != order[o]) || b.n == ARRAY_SIZE(b.offsets))
-				continue;
-			type = w.entry == order[o] ? w.entry_type : ATTACH_UPROBE_MULTI;
-			b.offsets[b.n] = plans[i].probe_offset;
-			b.cookies[b.n++] = cookie_of(e, &plans[i]);
+	if (to->n || f->fd < 0)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+	for (size_t o = 0; o < ARRAY_SIZE(order); o++) {
+		struct batch b = batch_of(a, f, order[o], with_return, pid ? SCOPE_PROCESS : SCOPE_HOST);
+		int err = batch_attach(a, &b, path, pid, to);
+		if (err) {
+			links_close(to);
+			return err;
 		}
-		err = batch_attach(a, f, &b, order[o], type, order[o] == CALL_ALLOC_EXIT, path);
 	}
-	return err;
+	return 0;
 }
 
-/* Plans and attaches; what makes a file useless (no ELF, other machine, broken) is information, not an error. */
-static int take_new(const struct attacher *a, struct attached *f, int fd, bool with_return)
+/* Plans; what makes a file useless (no ELF, other machine, broken) is information, not an error. */
+static int look_into(const struct attacher *a, int fd, struct file *f)
 {
 	_cleanup_(elf_done) struct elf_file elf = { 0 };
-	_cleanup_(freep) struct plan *plans = NULL;
-	size_t n = 0;
 	int err = elf_open(fd, family_wants, NULL, &elf);
 
 	f->info.foreign = err == -ENOTSUP;
 	f->info.go = elf.has_gopclntab;
 	if (err)
 		return err == -ENOEXEC || err == -ENOTSUP || err == -EBADMSG ? 0 : err;
-	err = plan_file(&elf, &a->kernel, &plans, &n);
-	for (size_t i = 0; i < n; i++)
-		f->info.functions += plans[i].planned;
+	err = plan_file(&elf, &a->kernel, &f->plans, &f->n_plans);
+	for (size_t i = 0; i < f->n_plans; i++)
+		f->info.functions += f->plans[i].planned;
+	f->text_start = elf.text_start;
+	f->text_end = elf.text_end;
 	if (err || !f->info.functions)
 		return err;
-	return attach_plans(a, f, fd, &elf, plans, n, with_return);
+	f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	return f->fd < 0 ? -errno : 0;
+}
+
+/* A file without functions is remembered too: it is not looked into at every turn. */
+static int file_add(struct attacher *a, int fd, const struct stat *st, struct file **ret)
+{
+	struct file f = { .dev = st->st_dev, .inode = st->st_ino, .fd = -1 };
+	int err = look_into(a, fd, &f);
+
+	log_debug("inode %llu: %d functions, %s", (unsigned long long)f.inode, f.info.functions, err ? strerror(-err) : "ok");
+	if (err) {
+		file_done(&f);
+		return err;
+	}
+	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
+	a->files[a->n_files] = f;
+	*ret = &a->files[a->n_files++];
+	return 0;
+}
+
+static struct use *use_of(struct attacher *a, const struct file *f, uint32_t pid, bool with_return)
+{
+	size_t file = (size_t)(f - a->files);
+
+	for (size_t i = 0; i < a->n_uses; i++)
+		if (a->uses[i].file == file && a->uses[i].pid == pid)
+			return &a->uses[i];
+	a->uses = grow_to(a->uses, &a->cap_uses, a->n_uses + 1, sizeof(*a->uses));
+	a->uses[a->n_uses] = (struct use){ .file = file, .pid = pid, .with_return = with_return };
+	return &a->uses[a->n_uses++];
 }
 
 int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret)
@@ -251,23 +325,62 @@ int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_retur
 
 	if (fstat(fd, &st))
 		return -errno;
-	const struct attached *known = file_find(a, st.st_dev, st.st_ino, pid);
-	if (known) {
-		*ret = known->info;
-		return 0;
+	struct file *f = file_find(a, st.st_dev, st.st_ino);
+	int err = f ? 0 : file_add(a, fd, &st, &f);
+	if (err)
+		return err;
+	struct use *u = pid && f->info.functions ? use_of(a, f, pid, with_return) : NULL;
+	bool host = a->scope == SCOPE_HOST;
+	struct links *to = host ? &f->host : u ? &u->own : NULL;
+	size_t before = to ? to->n : 0;
+	if (to)
+		err = attach_file(a, f, host ? 0 : pid, with_return, to);
+	if (err)
+		return err;
+	*ret = f->info;
+	ret->fresh = to && to->n && !before;
+	return 0;
+}
+
+static int attach_scope(struct attacher *a, enum probe_scope scope)
+{
+	int err = 0;
+
+	for (size_t i = 0; scope == SCOPE_HOST && i < a->n_files && !err; i++)
+		err = attach_file(a, &a->files[i], 0, true, &a->files[i].host);
+	for (size_t i = 0; scope == SCOPE_PROCESS && i < a->n_uses && !err; i++) {
+		struct use *u = &a->uses[i];
+		err = attach_file(a, &a->files[u->file], u->pid, u->with_return, &u->own);
+		if (err == -ESRCH) /* the process is gone: its exit is on its way */
+			err = 0;
 	}
-	struct attached f = { .dev = st.st_dev, .inode = st.st_ino, .pid = a->wide ? 0 : pid };
-	int err = take_new(a, &f, fd, with_return);
-	log_debug("inode %llu: %d functions, %zu links, %s", (unsigned long long)f.inode, f.info.functions, f.n_links,
-		  err ? strerror(-err) : "ok");
+	return err;
+}
+
+static void detach_scope(struct attacher *a, enum probe_scope scope)
+{
+	for (size_t i = 0; scope == SCOPE_HOST && i < a->n_files; i++)
+		links_close(&a->files[i].host);
+	for (size_t i = 0; scope == SCOPE_PROCESS && i < a->n_uses; i++)
+		links_close(&a->uses[i].own);
+}
+
+/* New links first, then the switch, later the old ones go: in between both fire, and one of them counts. */
+int attacher_set_scope(struct attacher *a, enum probe_scope scope)
+{
+	if (scope == a->scope)
+		return 0;
+	int err = attach_scope(a, scope);
 	if (err) {
-		attached_done(&f);
+		detach_scope(a, scope);
 		return err;
 	}
-	/* A file without functions is remembered too: it is not looked into at every turn. */
-	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
-	a->files[a->n_files++] = f;
-	*ret = f.info;
-	ret->fresh = true;
+	loader_set_scope(a->loader, scope);
+	a->scope = scope;
 	return 0;
+}
+
+void attacher_settle(struct attacher *a)
+{
+	detach_scope(a, a->scope == SCOPE_HOST ? SCOPE_PROCESS : SCOPE_HOST);
 }

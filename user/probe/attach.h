@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Attaches the planned functions of a file and keeps the links. A file is known by (device, inode); asking twice attaches once.
+ * Attaches the planned functions of files and keeps the links. A file is known by (device, inode); asking twice attaches once.
  *
- * Scope. Where the kernel has sessions a file's probes are placed for every process that maps it: the program itself lets
- * calls of processes that are not observed go at once, without a return probe, and children are seen from their first call.
- * Elsewhere a return probe would also fire in processes that it might harm, so probes are placed process by process.
+ * Scope. Links for the whole host count a child from its first call, and let calls of processes that are not observed go at once; but these
+ * pay for the breakpoint all the same. Links for one process each cost nobody else anything, but a child gets its own only after it was born.
+ * Where the kernel has sessions both are possible and attacher_set_scope changes over without a call lost or counted twice. Elsewhere a return
+ * probe would also fire in processes that it might harm, so links are always for one process.
  */
 #ifndef TIDEMARK_PROBE_ATTACH_H
 #define TIDEMARK_PROBE_ATTACH_H
@@ -18,8 +19,8 @@
 
 struct attacher;
 
-struct attacher *attacher_new(const struct loader *l); /* borrowed, must outlive the attacher */
-void attacher_free(struct attacher *a);		       /* detaches everything */
+struct attacher *attacher_new(struct loader *l); /* borrowed, must outlive the attacher */
+void attacher_free(struct attacher *a);		 /* detaches everything */
 
 struct file_info {
 	int functions; /* that are now probed for this process; 0: the file has none */
@@ -30,15 +31,21 @@ struct file_info {
 
 /*
  * Looks into one open file (borrowed) that process `pid` maps executable, and attaches what it defines. 0 or -errno (probes could not be
- * placed). with_return false: no return probes for this process (the gate).
+ * placed). with_return false: no return probes for this process (the gate). pid 0: a file that is probed ahead of any process.
  */
 int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret);
 
-/* Process-by-process scope only: the process is gone, its links go. */
+/* The process is gone, its links go. */
 void attacher_drop_pid(struct attacher *a, uint32_t pid);
 
-bool attacher_is_wide(const struct attacher *a); /* probes hold for every process that maps the file */
-bool attacher_knows_file(const struct attacher *a, uint64_t dev, uint64_t inode, uint32_t pid);
+enum probe_scope attacher_scope(const struct attacher *a);
+bool attacher_can_change(const struct attacher *a);
+/*
+ * 0; -errno: a link could not be made, and the scope is as it was. Links of the scope before stay until attacher_settle, a second or so
+ * later: calls that were under way return through them.
+ */
+int attacher_set_scope(struct attacher *a, enum probe_scope scope);
+void attacher_settle(struct attacher *a);
 
 /* Name of a site as it stands in a stack: "malloc", "mmap". */
 const char *site_name(uint16_t site);

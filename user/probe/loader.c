@@ -256,6 +256,11 @@ const struct features *loader_features(const struct loader *l)
 	return &l->features;
 }
 
+void loader_set_scope(struct loader *l, enum probe_scope scope)
+{
+	__atomic_store_n(&l->skel->bss->scope, (uint32_t)scope, __ATOMIC_SEQ_CST);
+}
+
 uint32_t loader_new_image(struct loader *l)
 {
 	return __sync_fetch_and_add(&l->skel->bss->next_image, 1);

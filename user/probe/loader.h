@@ -55,6 +55,9 @@ int loader_map_fd(const struct loader *l, enum kernel_map m);
 int loader_prog_fd(const struct loader *l, enum call_prog p); /* -1: this kernel can't have it */
 const struct features *loader_features(const struct loader *l);
 
+/* Which links count from now on. */
+void loader_set_scope(struct loader *l, enum probe_scope scope);
+
 /* Takes the next image number from the counter that the programs share. */
 uint32_t loader_new_image(struct loader *l);
 

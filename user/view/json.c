@@ -311,6 +311,7 @@ static void put_tick(struct jsonw *w, const struct report *r)
 	put_u64(w, "rss_bytes", self->rss_bytes, true);
 	jsonw_number(w, "hits_per_s", self->hits_per_s, DECIMALS_RATE);
 	jsonw_number(w, "foreign_hits_per_s", self->foreign_hits_per_s, DECIMALS_RATE);
+	jsonw_string(w, "probe_scope", self->probe_scope);
 	jsonw_number(w, "target_overhead_pct", self->target_overhead_pct, DECIMALS_SHARE);
 	jsonw_number(w, "budget_pct", r->meta->budget_pct, DECIMALS_SHARE);
 	jsonw_number(w, "body_ns", self->body_ns, DECIMALS_RATE);

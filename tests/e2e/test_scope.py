@@ -1,0 +1,33 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Others stop paying: links narrow to the observed processes and widen again at a birth, and no call is lost or counted twice."""
+import harness as h
+
+
+def scope(interval):
+    return interval.tick["self"]["probe_scope"]
+
+
+def narrows_and_widens():
+    d = h.scratch()
+    (d / "count").write_bytes(bytes(4096))
+    libc = h.private_libc(d)  # both share it, and nobody else's probes are in it
+    with h.Target([*h.build("busy"), d / "count", 1], env=libc) as other, h.Target(h.build("steps"), env=libc) as t:
+        with h.Tool("top", "-f", "json", "-i", "0.5", "--limit", "0", "-p", t.pid) as tool:
+            tool.attached()
+            t.send()
+            if scope(tool.interval(0)) != "host":
+                raise h.Skip("this kernel has no sessions: links are always for one process")
+            tool.until(lambda i: scope(i) == "process", 30, "links are narrowed while others pay")
+            h.wait_until(lambda: not h.patched_bytes(other.pid, "libc.so.6"), 10, "no breakpoint is left in the other process")
+            t.send(b"fork\n")
+            t.said("child")
+            tool.until(lambda i: scope(i) == "host", 10, "a birth widens the links")
+            born_late = tool.fresh().proc(t.said("child")["pid"])
+            h.check("late_attach" in born_late["losses"], f"a child born while links were narrow says so: {born_late['losses']}")
+            t.send(b"end\n")
+            h.check_truth(tool.fresh(), t.said("steps"))
+            tool.finish()
+
+
+h.main(narrows_and_widens)
