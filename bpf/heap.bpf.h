@@ -203,8 +203,8 @@ static __always_inline int is_return_unsafe(const struct proc *p, const struct c
 }
 
 /* A call whose result can't be seen is taken to succeed, if a machine can have that much; it is counted, and its block not tracked. */
-static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, const struct call_cookie *k, struct inflight *c,
-					__u64 bytes, __u32 sum)
+static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, const struct call_cookie *k,
+					struct inflight *c, __u64 bytes, __u32 sum)
 {
 	loss_count(p, LOSS_RETURN_UNSAFE);
 	/* One that may throw for want of memory is likely to: what isn't known to exist isn't counted. */

@@ -89,7 +89,7 @@ static __always_inline __u32 proc_claim(__u32 tgid)
 struct proc_birth {
 	struct proc_key id;
 	__u32 flags, ppid;
-	__u32 account; /* 0: its own */
+	__u32 account;	    /* 0: its own */
 	__u32 keeps_losses; /* exec: they are the process's, not the image's */
 	__u64 exe_start, exe_end, lib_start, lib_end;
 };
@@ -138,7 +138,9 @@ __noinline int proc_adopt(__u32 tgid)
 		return -1;
 	struct task_struct *leader = BPF_CORE_READ((struct task_struct *)bpf_get_current_task(), group_leader);
 	struct proc_birth b = {
-		.id = { .start_ticks = start_ticks_of(leader), .pid = tgid, .image = __sync_fetch_and_add(&next_image, 1) },
+		.id = { .start_ticks = start_ticks_of(leader),
+			.pid = tgid,
+			.image = __sync_fetch_and_add(&next_image, 1) },
 		.flags = cfg.adopt_flags | PROC_LATE,
 		.ppid = BPF_CORE_READ(leader, real_parent, tgid),
 	};
@@ -164,7 +166,8 @@ static __always_inline struct thread_state *thread_get(__u64 flags)
 
 static __always_inline __u32 tgid_current(void)
 {
-	struct task_struct *task = bpf_get_current_task_btf(); /* inlined by the kernel, unlike bpf_get_current_pid_tgid */
+	struct task_struct *task =
+		bpf_get_current_task_btf(); /* inlined by the kernel, unlike bpf_get_current_pid_tgid */
 
 	return task->tgid;
 }

@@ -187,8 +187,7 @@ __noinline __u64 stack_hash(struct proc *p, struct stack_start *from, __u32 laye
 	return stack_id_of(wk.hash, layer);
 }
 
-static __always_inline __u64 stack_capture(struct proc *p, struct stack_start *from,
-					   __u32 layer)
+static __always_inline __u64 stack_capture(struct proc *p, struct stack_start *from, __u32 layer)
 {
 	__u64 id = stack_hash(p, from, layer);
 

@@ -12,12 +12,12 @@
  * against others on the stack, and holds the kernel's trampoline as long as the call's return is awaited.
  */
 struct inflight {
-	__u64 slot; /* 0: none */
+	__u64 slot;   /* 0: none */
 	__u64 caller; /* the return address that stood there: where the return will come out */
 	__u64 bytes;
-	__u64 ptr; /* realloc: the old block; out-parameter shapes: where the result is written */
+	__u64 ptr;		    /* realloc: the old block; out-parameter shapes: where the result is written */
 	__u64 code_start, code_end; /* the allocator's code: calls from there are inside this one */
-	__u32 sum; /* on which it will be booked */
+	__u32 sum;		    /* on which it will be booked */
 	__u16 site;
 	__u8 shape;
 	__u8 has_old; /* `old` was taken out of `live` until the result is known */
@@ -27,10 +27,10 @@ struct inflight {
 
 /* A wrapper (operator new) was entered; the next allocation made from inside it is booked on this stack. */
 struct wrap {
-	__u64 slot; /* of the outermost wrapper; 0: none */
+	__u64 slot;					  /* of the outermost wrapper; 0: none */
 	__u64 inner_slot, inner_caller, code, code_bytes; /* of the innermost one, which makes the call */
-	__u64 bytes; /* as asked of the outermost */
-	__u32 sum;   /* of the outermost's stack */
+	__u64 bytes;					  /* as asked of the outermost */
+	__u32 sum;					  /* of the outermost's stack */
 	__u32 pad;
 };
 
@@ -63,8 +63,8 @@ struct recent {
 };
 
 struct thread_state {
-	__u32 account; /* of the process, as found last; 0: not yet */
-	__u32 image;   /* image for which trampoline holds */
+	__u32 account;	  /* of the process, as found last; 0: not yet */
+	__u32 image;	  /* image for which trampoline holds */
 	__u64 trampoline; /* where the kernel's return trampoline lies in this process; 0: not looked up yet */
 	struct inflight call[TRACKED_LAYERS];
 	struct wrap wrap;

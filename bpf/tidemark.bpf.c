@@ -18,7 +18,8 @@
 #include "heap.bpf.h"
 #include "mapping.bpf.h"
 
-char LICENSE[] SEC("license") = "GPL";
+char LICENSE[] SEC("license")
+= "GPL";
 
 /* Measures one program run of BODY_SAMPLE. */
 static __always_inline __u64 body_begin(struct cpu_stat **ret)

@@ -28,14 +28,14 @@ struct proc_key {
 };
 
 enum proc_flag {
-	PROC_HEAP = 1 << 0,   /* heap calls of this process are counted */
-	PROC_MAP = 1 << 1,    /* mapping calls are counted */
-	PROC_FOLLOW = 1 << 2, /* children are followed from their birth */
+	PROC_HEAP = 1 << 0,	  /* heap calls of this process are counted */
+	PROC_MAP = 1 << 1,	  /* mapping calls are counted */
+	PROC_FOLLOW = 1 << 2,	  /* children are followed from their birth */
 	PROC_BORROWS_MM = 1 << 3, /* vfork or CLONE_VM child: accounted to the owner of the memory until it execs */
-	PROC_LATE = 1 << 4,   /* ran before it was attached */
-	PROC_NAMED = 1 << 5,  /* the user asked for this one (not found by being a child) */
-	PROC_NO_RETURN = 1 << 6, /* return probes would harm it: allocations are counted, not tracked */
-	PROC_TIGHT = 1 << 7,	 /* allocations of any size may fail in it (RLIMIT_AS, strict overcommit) */
+	PROC_LATE = 1 << 4,	  /* ran before it was attached */
+	PROC_NAMED = 1 << 5,	  /* the user asked for this one (not found by being a child) */
+	PROC_NO_RETURN = 1 << 6,  /* return probes would harm it: allocations are counted, not tracked */
+	PROC_TIGHT = 1 << 7,	  /* allocations of any size may fail in it (RLIMIT_AS, strict overcommit) */
 };
 
 /*
@@ -55,7 +55,7 @@ struct proc {
 	__u32 tgid; /* 0: free; written last */
 	__u32 used; /* times the slot was taken; 0: never, so searches end here */
 	__u32 account;
-	__u32 flags;	/* enum proc_flag */
+	__u32 flags; /* enum proc_flag */
 	struct proc_key id;
 	__u32 ppid;
 	__u32 pad;
@@ -110,7 +110,7 @@ struct sum {
 enum stack_flag {
 	STACK_COMPLETE = 1 << 0,  /* reached the thread's start */
 	STACK_TRUNCATED = 1 << 1, /* deeper than STACK_MAX_FRAMES */
-	STACK_LEAF_IP = 1 << 2,   /* ip[0] is an instruction that ran, not a return address */
+	STACK_LEAF_IP = 1 << 2,	  /* ip[0] is an instruction that ran, not a return address */
 };
 
 /* Value of `stacks`, key: stack id. ip[0] is the caller of the allocation function. */
@@ -127,15 +127,15 @@ struct stack {
 enum site { SITE_NONE, SITE_MMAP, SITE_MREMAP, SITE_BRK, SITE_FIRST_PROBE = 16 };
 
 enum event_kind {
-	EVENT_FORK, /* id: the child, other: the parent */
-	EVENT_EXEC, /* id: the new image, other: the old one */
-	EVENT_EXIT, /* the last thread is gone; final holds the last figures */
-	EVENT_MMAP, /* addr, bytes: done */
-	EVENT_MUNMAP, /* about to happen: before the kernel acts, so that reuse of the range is ordered after it */
-	EVENT_MREMAP, /* old_addr, old_bytes: about to move or resize */
+	EVENT_FORK,	   /* id: the child, other: the parent */
+	EVENT_EXEC,	   /* id: the new image, other: the old one */
+	EVENT_EXIT,	   /* the last thread is gone; final holds the last figures */
+	EVENT_MMAP,	   /* addr, bytes: done */
+	EVENT_MUNMAP,	   /* about to happen: before the kernel acts, so that reuse of the range is ordered after it */
+	EVENT_MREMAP,	   /* old_addr, old_bytes: about to move or resize */
 	EVENT_MREMAP_DONE, /* addr, bytes: new place */
-	EVENT_UNDO, /* the munmap or mremap announced last by this thread failed */
-	EVENT_BRK, /* addr: new end, old_addr: end before */
+	EVENT_UNDO,	   /* the munmap or mremap announced last by this thread failed */
+	EVENT_BRK,	   /* addr: new end, old_addr: end before */
 	EVENT_NR
 };
 
@@ -193,12 +193,12 @@ enum probe_scope { SCOPE_HOST, SCOPE_PROCESS };
 
 /* Set between open and load; constant for the programs. */
 struct config {
-	__u32 own_tgid; /* never observed */
+	__u32 own_tgid;		/* never observed */
 	__u32 follow_all_flags; /* != 0: every process, also new ones, gets these enum proc_flag */
-	__u64 cgroup_id; /* != 0: processes below this v2 cgroup are adopted when first seen */
+	__u64 cgroup_id;	/* != 0: processes below this v2 cgroup are adopted when first seen */
 	__u32 cgroup_level;
-	__u32 adopt_flags; /* enum proc_flag of those */
-	__u32 scratch_slots; /* a power of two >= 4 per CPU */
+	__u32 adopt_flags;	      /* enum proc_flag of those */
+	__u32 scratch_slots;	      /* a power of two >= 4 per CPU */
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
 	__u32 pad;
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */

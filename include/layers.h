@@ -17,7 +17,7 @@ enum layer {
 #define X(id, name) LAYER_##id,
 	for_each_layer(X)
 #undef X
-	LAYER_NR
+		LAYER_NR
 };
 
 #endif

@@ -8,10 +8,12 @@
 #define TIDEMARK_LOSSES_H
 
 #define for_each_loss(X) \
-	X(UNMATCHED_FREE, "unmatched_free", "free of a block that was allocated before the attach or inherited by fork") \
+	X(UNMATCHED_FREE, "unmatched_free", \
+	  "free of a block that was allocated before the attach or inherited by fork") \
 	X(LATE_ATTACH, "late_attach", "the process, or a library that it opened, ran before it was attached") \
 	X(LIVE_FULL, "live_full", "live map full: block counted in totals, its free will not be seen") \
-	X(LIVE_BUSY, "live_busy", "live map busy or out of memory: block counted in totals, its free will not be seen") \
+	X(LIVE_BUSY, "live_busy", \
+	  "live map busy or out of memory: block counted in totals, its free will not be seen") \
 	X(SUMS_FULL, "sums_full", "table of sums full: the call is not counted") \
 	X(STACKS_FULL, "stacks_full", "stack table full: bytes booked on an unknown stack") \
 	X(STACK_TRUNCATED, "stack_truncated", "stack deeper than the limit: outer frames missing") \
@@ -28,7 +30,7 @@ enum loss {
 #define X(id, name, text) LOSS_##id,
 	for_each_loss(X)
 #undef X
-	LOSS_NR
+		LOSS_NR
 };
 
 #endif

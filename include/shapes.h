@@ -24,15 +24,29 @@ enum shape {
 #define X(id, name, roles) SHAPE_##id,
 	for_each_shape(X)
 #undef X
-	SHAPE_NR
+		SHAPE_NR
 };
 
 /*
  * Argument registers as a probe finds them: x86-64 order of the System V ABI, plus the
  * scratch registers into which compilers move an argument before the first push.
  */
-enum arg_reg { REG_DI, REG_SI, REG_DX, REG_CX, REG_R8, REG_R9, REG_AX, REG_BX, REG_BP, REG_R12, REG_R13, REG_R14, REG_R15,
-	       REG_NONE = 15 };
+enum arg_reg {
+	REG_DI,
+	REG_SI,
+	REG_DX,
+	REG_CX,
+	REG_R8,
+	REG_R9,
+	REG_AX,
+	REG_BX,
+	REG_BP,
+	REG_R12,
+	REG_R13,
+	REG_R14,
+	REG_R15,
+	REG_NONE = 15
+};
 
 /*
  * Attach cookie, 64 bits:
@@ -61,8 +75,8 @@ static inline unsigned long long cookie_pack(const struct call_cookie *c)
 	return (unsigned long long)(c->layer & 15) | (unsigned long long)(c->shape & 63) << 4 |
 	       (unsigned long long)(c->ptr_reg & 15) << 10 | (unsigned long long)(c->size_reg & 15) << 14 |
 	       (unsigned long long)(c->count_reg & 15) << 18 | (unsigned long long)(c->slot_words & 63) << 22 |
-	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)(c->scope & 1) << 29 | (unsigned long long)c->site << 32 |
-	       (unsigned long long)c->extent << 48;
+	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)(c->scope & 1) << 29 |
+	       (unsigned long long)c->site << 32 | (unsigned long long)c->extent << 48;
 }
 
 static inline struct call_cookie cookie_unpack(unsigned long long v)

@@ -16,7 +16,7 @@
 typedef int (*read_fn)(const char *text, struct settings *s, char **ret_why);
 
 struct option_row {
-	char letter; /* 0: none */
+	char letter;			 /* 0: none */
 	const char *name, *value, *help; /* value NULL: a flag */
 	read_fn read;
 	bool leaks_only;
@@ -121,7 +121,9 @@ static int read_limit(const char *text, struct settings *s, char **ret_why)
 
 static int read_mode(const char *text, struct settings *s, char **ret_why)
 {
-	static const char *const names[] = { [MODE_AUTO] = "auto", [MODE_ALL_EXACT] = "exact", [MODE_ONLY_PAGES] = "pages" };
+	static const char *const names[] = {
+		[MODE_AUTO] = "auto", [MODE_ALL_EXACT] = "exact", [MODE_ONLY_PAGES] = "pages"
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
 		if (!strcmp(text, names[i])) {
@@ -209,14 +211,17 @@ static const struct option_row options[] = {
 	{ 'd', "duration", "SEC", "end after this time (0: when interrupted)", read_duration, false },
 	{ 'o', "output", "FILE", "write there instead of standard output", read_output, false },
 	{ 'f', "format", "FORMAT", "text or json (JSON lines)", read_format, false },
-	{ 0, "sort", "KEY", "growth, rss, live_bytes, live_count, alloc_bytes_per_s, alloc_bytes_total, age_p50_s", read_sort, false },
+	{ 0, "sort", "KEY", "growth, rss, live_bytes, live_count, alloc_bytes_per_s, alloc_bytes_total, age_p50_s",
+	  read_sort, false },
 	{ 0, "limit", "N", "stacks per process and layer (50; 0: all)", read_limit, false },
-	{ 0, "mode", "MODE", "auto, exact (every heap call), pages (resident memory and mappings only)", read_mode, false },
+	{ 0, "mode", "MODE", "auto, exact (every heap call), pages (resident memory and mappings only)", read_mode,
+	  false },
 	{ 0, "layer", "LAYER[,...]", "page, map, heap", read_layers, false },
 	{ 0, "threshold", "PCT", "growth per check that counts (2%)", read_threshold, true },
 	{ 0, "consecutive", "N", "checks in a row that must have grown (3)", read_consecutive, true },
 	{ 0, "min-size", "BYTES", "growth over these checks that is worth an alert (1M)", read_min_size, true },
-	{ 0, "warmup", "SEC", "time after the first sight of a process in which nothing is judged (0)", read_warmup, true },
+	{ 0, "warmup", "SEC", "time after the first sight of a process in which nothing is judged (0)", read_warmup,
+	  true },
 	{ 'h', "help", NULL, "this text", read_help, false },
 	{ 0, "budget", "PCT", "accepted for later use: every call is counted in this version", read_budget, false },
 };
@@ -270,8 +275,8 @@ static int parse_option(int argc, char **argv, int *at, struct settings *s)
 	}
 	if (!err)
 		return 0;
-	_cleanup_(freep) char *full = why ? xasprintf("%s: %s", arg, why) :
-					    xasprintf("%s: \"%s\" is not a valid value (%s)", arg, value, o->value);
+	_cleanup_(freep) char *full = why ? xasprintf("%s: %s", arg, why)
+					  : xasprintf("%s: \"%s\" is not a valid value (%s)", arg, value, o->value);
 	return usage_error(full);
 }
 
@@ -339,7 +344,9 @@ static int parse_command(int argc, char **argv, struct settings *s)
 
 int args_parse(int argc, char **argv, struct settings *ret)
 {
-	*ret = (struct settings){ .interval_s = 1, .limit = 50, .budget_pct = 2, .rule = leak_rule_default, .sort = SORT_LIVE };
+	*ret = (struct settings){
+		.interval_s = 1, .limit = 50, .budget_pct = 2, .rule = leak_rule_default, .sort = SORT_LIVE
+	};
 	int err = parse_command(argc, argv, ret);
 	int at = 2;
 
@@ -349,8 +356,9 @@ int args_parse(int argc, char **argv, struct settings *ret)
 			break;
 		}
 		if (argv[at][0] != '-' || !argv[at][1]) {
-			_cleanup_(freep) char *why = xasprintf("\"%s\" is neither an option nor its value: a command to start comes after --",
-							       argv[at]);
+			_cleanup_(freep) char *why = xasprintf(
+				"\"%s\" is neither an option nor its value: a command to start comes after --",
+				argv[at]);
 			return usage_error(why);
 		}
 		err = parse_option(argc, argv, &at, ret);

@@ -76,8 +76,14 @@ static void add_rows(struct collection *c, uint32_t pid, const struct mapping *m
 	for (size_t i = 0; i < n; i++) {
 		c->rows = grow_to(c->rows, &c->cap_rows, c->n_rows + 1, sizeof(*c->rows));
 		c->rows[c->n_rows++] = (struct probe_row){
-			.pid = pid, .module = module, .build_id = id, .plan = &kept[i], .entry_ns = NAN, .return_ns = NAN,
-			.return_how = return_how(c, &kept[i], gate_why), .gate_why = gate_why,
+			.pid = pid,
+			.module = module,
+			.build_id = id,
+			.plan = &kept[i],
+			.entry_ns = NAN,
+			.return_ns = NAN,
+			.return_how = return_how(c, &kept[i], gate_why),
+			.gate_why = gate_why,
 		};
 	}
 }
@@ -93,8 +99,10 @@ static void look_into_file(struct collection *c, uint32_t pid, const struct mapp
 		return;
 	*go |= e.has_gopclntab;
 	(void)proc_read_guard(pid, &guard); /* gone: the plan stands all the same */
-	struct gate_input in = { .kernel_version = c->features.version, .seccomp_mode = guard.seccomp_mode,
-				 .shadow_stack = guard.shadow_stack, .go = *go };
+	struct gate_input in = { .kernel_version = c->features.version,
+				 .seccomp_mode = guard.seccomp_mode,
+				 .shadow_stack = guard.shadow_stack,
+				 .go = *go };
 	add_rows(c, pid, m, &e, gate_allows_return(&in, &why) ? NULL : why);
 }
 

@@ -13,7 +13,9 @@ static const char *mode_name(const struct settings *s)
 {
 	if (!s->layer_on[LAYER_HEAP] && s->target.kind != TARGET_ALL)
 		return "pages";
-	return s->mode == MODE_ONLY_PAGES ? "pages" : s->mode == MODE_ALL_EXACT || s->layer_on[LAYER_HEAP] ? "exact" : "auto";
+	return s->mode == MODE_ONLY_PAGES			      ? "pages"
+	       : s->mode == MODE_ALL_EXACT || s->layer_on[LAYER_HEAP] ? "exact"
+								      : "auto";
 }
 
 void meta_fill(const struct settings *s, uint64_t kernel_bytes, struct meta *ret)

@@ -42,10 +42,10 @@ struct session {
 	FILE *out;
 	bool closes_out;
 	int signals, timer;
-	bool last_look;	       /* the duration is over: one more snapshot, then the end */
+	bool last_look; /* the duration is over: one more snapshot, then the end */
 	bool over;
 	enum end_reason reason;
-	int error;	       /* of the output: -EPIPE is an ordinary end */
+	int error; /* of the output: -EPIPE is an ordinary end */
 };
 
 static void end_with(struct session *s, enum end_reason reason)
@@ -389,7 +389,8 @@ int session_run(const struct session_opts *o)
 	}
 	session_done(&s);
 	if (opened && s.error && s.error != -EPIPE) {
-		log_error("\"%s\": %s", o->settings->output ? o->settings->output : "standard output", strerror(-s.error));
+		log_error("\"%s\": %s", o->settings->output ? o->settings->output : "standard output",
+			  strerror(-s.error));
 		code = EXIT_FAILURE;
 	}
 	return code;

@@ -15,8 +15,8 @@
 #define MANY (2.0 * SCOPE_FOREIGN_PER_S)
 
 /* Runs the policy once per second from `from` to `to`; returns the second at which it first says `want`, 0 if never. */
-static uint64_t first(struct scope_policy *p, enum probe_scope now, uint64_t from, uint64_t to, double foreign, uint64_t births,
-		      enum probe_scope want)
+static uint64_t first(struct scope_policy *p, enum probe_scope now, uint64_t from, uint64_t to, double foreign,
+		      uint64_t births, enum probe_scope want)
 {
 	for (uint64_t s = from; s <= to; s++)
 		if (scope_decide(p, now, T0 + s * S, foreign, births) == want)

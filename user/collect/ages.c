@@ -22,7 +22,7 @@
 
 struct stack_ages {
 	uint32_t n, filled;
-	uint32_t first; /* of its births */
+	uint32_t first;			 /* of its births */
 	uint32_t p50_ms, p95_ms, max_ms; /* births */
 	uint64_t old_bytes;
 };
@@ -84,7 +84,8 @@ static void take_block(struct ages *a, const struct age_walk *w, struct live_buc
 	if (!key || key == LIVE_BUSY || __atomic_load_n(&bucket->key[way], __ATOMIC_ACQUIRE) != key)
 		return;
 	if (w->is_dead(live_key_account(key), w->ctx)) {
-		(void)__sync_bool_compare_and_swap((uint64_t *)&bucket->key[way], key, 0); /* freed meanwhile: as good */
+		(void)__sync_bool_compare_and_swap((uint64_t *)&bucket->key[way], key,
+						   0); /* freed meanwhile: as good */
 		return;
 	}
 	if (b.sum >= a->n_sums)

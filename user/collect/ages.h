@@ -23,7 +23,7 @@ struct age_walk {
 	uint64_t old_before_ns; /* blocks born before are "old" */
 	bool (*is_dead)(uint32_t account, void *ctx);
 	void *ctx;
-	bool force;		/* dead accounts wait: walk even if it isn't time */
+	bool force; /* dead accounts wait: walk even if it isn't time */
 };
 /* 1: walked; 0: not yet time; -errno. */
 int ages_step(struct ages *a, const struct age_walk *w);

@@ -89,7 +89,8 @@ static void define_stack(struct work *w, uint64_t id, const struct proc_key *see
 		return;
 	if (id > STACK_ID_LAYER_MASK && !bpf_map_lookup_elem(loader_map_fd(w->a->loader, KMAP_STACKS), &id, &st)) {
 		struct snap_frame *frames = arena_alloc(w->arena, st.n_ips, sizeof(*frames));
-		const struct proc_key *owner = follow_find(w->a->follow, &st.first_seen_in) ? &st.first_seen_in : seen_in;
+		const struct proc_key *owner = follow_find(w->a->follow, &st.first_seen_in) ? &st.first_seen_in
+											    : seen_in;
 		for (uint32_t i = 0; i < st.n_ips && i < STACK_MAX_FRAMES; i++)
 			frames[i] = places_frame(w->a->places, owner, st.ip[i], i || !(st.flags & STACK_LEAF_IP));
 		k->image = st.first_seen_in.image;

@@ -27,7 +27,7 @@ struct assembly {
 	bool map;
 
 	struct known_stack *known; /* stacks whose definition was handed out */
-	uint64_t images_ended; /* as of the last sweep */
+	uint64_t images_ended;	   /* as of the last sweep */
 	uint64_t n;
 	uint64_t attached_ns, last_ns, last_cpu_ns, last_hits, last_foreign, last_body_ns, last_body_samples;
 };

@@ -88,7 +88,8 @@ static bool makes_calls(const struct mapping *m, bool has_loader, bool is_first)
 
 	if (!base)
 		return false;
-	return !strncmp(base, "/libc.", 6) || !strncmp(base, "/libc-", 6) || !strncmp(base, "/ld-", 4) || (!has_loader && is_first);
+	return !strncmp(base, "/libc.", 6) || !strncmp(base, "/libc-", 6) || !strncmp(base, "/ld-", 4) ||
+	       (!has_loader && is_first);
 }
 
 static bool has_loader(const struct mappings *maps)

@@ -33,8 +33,8 @@ struct watched {
 	char python[PYTHON_VERSION_MAX]; /* version of CPython; "": none, or not known (yet) */
 	uint8_t python_looks;		 /* intervals in which it is still to be looked for */
 	enum proc_state state;
-	struct proc kernel;  /* figures as last read */
-	bool files_changed;  /* new executable mappings: look for allocation functions */
+	struct proc kernel; /* figures as last read */
+	bool files_changed; /* new executable mappings: look for allocation functions */
 	bool names_changed;
 	bool seen;	     /* in the kernel's table at the last look */
 	int functions;	     /* probed for it */
@@ -46,7 +46,7 @@ struct watched {
 	struct {
 		bool known;
 		struct proc_rss rss;
-	} rss;		     /* as last read: what an exited process is reported with */
+	} rss; /* as last read: what an exited process is reported with */
 	struct {
 		uint64_t read_ns, bytes, used_bytes;
 	} limit;
@@ -54,18 +54,18 @@ struct watched {
 };
 
 struct follow {
-	struct loader *loader;	   /* borrowed, as all below: must outlive */
+	struct loader *loader; /* borrowed, as all below: must outlive */
 	struct attacher *attacher;
 	struct places *places;
 	struct ranges *ranges;
 	struct entries *entries;
 	struct accounts *accounts;
 	const struct target *target;
-	uint32_t flags;		   /* enum proc_flag of every process that the target names */
-	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
-	struct watched *all;	   /* by pid */
-	uint64_t births;	   /* children of followed processes */
-	uint64_t images_ended;	   /* how many program images have no process any more */
+	uint32_t flags;	       /* enum proc_flag of every process that the target names */
+	bool held;	       /* the command is stopped while its files are looked at: nothing of them ran yet */
+	struct watched *all;   /* by pid */
+	uint64_t births;       /* children of followed processes */
+	uint64_t images_ended; /* how many program images have no process any more */
 };
 
 void follow_done(struct follow *f);

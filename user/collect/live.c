@@ -39,7 +39,7 @@ struct live_source {
 	struct launch launch;
 	struct scope_policy policy;
 	uint64_t scope_changed_ns; /* 0: links of the scope before are gone */
-	uint64_t next_ns; /* when the next snapshot is due */
+	uint64_t next_ns;	   /* when the next snapshot is due */
 	uint64_t interval_ns;
 	bool reported_gone;
 };
@@ -175,7 +175,8 @@ static int load(struct live_source *s, char **ret_why)
 	int err = features_detect(&lo.features);
 
 	if (err) {
-		*ret_why = xstrdup("BPF is not allowed to this user: run as root (CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE)");
+		*ret_why = xstrdup(
+			"BPF is not allowed to this user: run as root (CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE)");
 		return -EPERM;
 	}
 	lo.cfg.own_tgid = (uint32_t)getpid();
@@ -252,11 +253,13 @@ static int check_functions(struct live_source *s, char **ret_why)
 		if (w->functions || s->opts.target->kind != TARGET_PIDS || w->state != PROC_RUNNING)
 			continue;
 		follow_names(w);
-		*ret_why = w->foreign ?
-			xasprintf("\"%s\" (pid %u) is a 32-bit process: only x86-64 is supported; --mode pages shows its memory",
-				  w->comm, w->pid) :
-			xasprintf("\"%s\" (pid %u) has no allocation function with a symbol in any file that it maps: "
-				  "--mode pages shows its memory", w->comm, w->pid);
+		*ret_why = w->foreign ? xasprintf("\"%s\" (pid %u) is a 32-bit process: only x86-64 is supported; "
+						  "--mode pages shows its memory",
+						  w->comm, w->pid)
+				      : xasprintf("\"%s\" (pid %u) has no allocation function with a symbol in any "
+						  "file that it maps: "
+						  "--mode pages shows its memory",
+						  w->comm, w->pid);
 		return -ENOEXEC;
 	}
 	return 0;
@@ -296,11 +299,22 @@ static void wire(struct live_source *s)
 	s->accounts = accounts_new(loader_procs(s->loader));
 	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
 			   loader_map_info(s->loader, KMAP_SUMS).capacity);
-	s->follow = (struct follow){ .loader = s->loader, .attacher = s->attacher, .places = s->places,
-				     .ranges = s->ranges, .entries = s->entries,
-				     .accounts = s->accounts, .target = s->opts.target, .flags = target_flags(&s->opts) };
-	s->assembly = (struct assembly){ .loader = s->loader, .follow = &s->follow, .accounts = s->accounts, .ranges = s->ranges,
-					 .places = s->places, .ages = s->ages, .attacher = s->attacher, .map = s->opts.map };
+	s->follow = (struct follow){ .loader = s->loader,
+				     .attacher = s->attacher,
+				     .places = s->places,
+				     .ranges = s->ranges,
+				     .entries = s->entries,
+				     .accounts = s->accounts,
+				     .target = s->opts.target,
+				     .flags = target_flags(&s->opts) };
+	s->assembly = (struct assembly){ .loader = s->loader,
+					 .follow = &s->follow,
+					 .accounts = s->accounts,
+					 .ranges = s->ranges,
+					 .places = s->places,
+					 .ages = s->ages,
+					 .attacher = s->attacher,
+					 .map = s->opts.map };
 }
 
 int live_open(const struct live_opts *o, struct source **ret, char **ret_why)

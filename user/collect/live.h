@@ -13,8 +13,8 @@
 struct live_opts {
 	const struct target *target; /* borrowed, must outlive the source */
 	double interval_s;
-	bool heap, map;		     /* layers besides page */
-	bool quiet_stdout;	     /* a command's standard output goes to standard error */
+	bool heap, map;	   /* layers besides page */
+	bool quiet_stdout; /* a command's standard output goes to standard error */
 };
 
 /*

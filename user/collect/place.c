@@ -128,7 +128,8 @@ static void read_segments(struct module *m, int fd)
 	}
 }
 
-static struct module *module_add(struct places *p, uint32_t pid, const struct mapping *map, const struct module_key *key)
+static struct module *module_add(struct places *p, uint32_t pid, const struct mapping *map,
+				 const struct module_key *key)
 {
 	struct module *m = xcalloc(1, sizeof(*m));
 	_cleanup_(closep) int fd = -1;

@@ -33,13 +33,13 @@ struct snap_proc {
 	struct proc_key id;
 	uint32_t ppid;
 	const char *comm, *cmdline, *cgroup;
-	const char *python;	/* "3.11.2" or NULL */
-	enum proc_state state;	/* EXITED: the last time that this process appears */
+	const char *python;    /* "3.11.2" or NULL */
+	enum proc_state state; /* EXITED: the last time that this process appears */
 	enum proc_mode mode;
 	double attached_share;
-	double overhead_pct;	/* NAN: unknown */
+	double overhead_pct;						     /* NAN: unknown */
 	uint64_t rss_bytes, anon_bytes, file_bytes, shmem_bytes, swap_bytes; /* UNKNOWN_U64 */
-	uint64_t limit_bytes, limit_used_bytes; /* UNKNOWN_U64: no limit */
+	uint64_t limit_bytes, limit_used_bytes;				     /* UNKNOWN_U64: no limit */
 	bool layer_on[LAYER_NR]; /* which layers are observed for this process */
 	uint64_t peak_live_bytes[LAYER_NR];
 	uint64_t losses[LOSS_NR];
@@ -53,8 +53,8 @@ struct snap_stack {
 	struct counts counts;
 	bool ages_known;
 	float age_p50_s, age_p95_s, age_max_s; /* of what is live */
-	uint64_t old_live_bytes; /* live bytes older than half the time since the attach; UNKNOWN_U64 */
-	uint64_t file_bytes;	 /* layer map: part of live_bytes that maps files */
+	uint64_t old_live_bytes;	       /* live bytes older than half the time since the attach; UNKNOWN_U64 */
+	uint64_t file_bytes;		       /* layer map: part of live_bytes that maps files */
 };
 
 /* Dictionary: a file mapped by some process. Ids are dense, from 1, stable for the run; 0: not in any file. */
@@ -63,7 +63,7 @@ struct snap_module {
 	const char *path;      /* as the target names it; "[vdso]", "/tmp/perf-PID.map"... */
 	const char *open_path; /* where user space can open it now; may be gone later */
 	uint64_t dev, inode;
-	const char *build_id;  /* hex, "" if none */
+	const char *build_id; /* hex, "" if none */
 };
 
 /* One return address, placed in a file at first sight, while the process was there. */
@@ -75,7 +75,7 @@ struct snap_frame {
 
 struct snap_stackdef {
 	uint64_t stack_id;
-	const char *site;  /* "malloc" */
+	const char *site; /* "malloc" */
 	bool complete;
 	uint32_t n_frames; /* frames[0] is the caller of the allocation function */
 	const struct snap_frame *frames;
@@ -88,25 +88,25 @@ struct snap_map {
 };
 
 struct snap_self {
-	double cpu_pct;	/* of one core, since the last snapshot */
+	double cpu_pct; /* of one core, since the last snapshot */
 	uint64_t rss_bytes;
-	double hits_per_s;	    /* entries and returns of heap calls of observed processes */
-	double foreign_hits_per_s;  /* hits of processes that are not observed */
-	const char *probe_scope;    /* "host": children count from their first call, others pay; "process": others don't */
+	double hits_per_s;	   /* entries and returns of heap calls of observed processes */
+	double foreign_hits_per_s; /* hits of processes that are not observed */
+	const char *probe_scope; /* "host": children count from their first call, others pay; "process": others don't */
 	double target_overhead_pct; /* NAN: unknown */
 	double body_ns;		    /* mean run time of a program per hit; NAN: unknown */
 	double attached_share;
-	uint64_t losses[LOSS_NR];   /* totals over all processes */
+	uint64_t losses[LOSS_NR]; /* totals over all processes */
 	const struct snap_map *maps;
 	size_t n_maps;
 };
 
 struct snapshot {
 	struct arena *arena;
-	uint64_t n;		 /* 0, 1, 2... */
-	double ts;		 /* Unix seconds */
+	uint64_t n; /* 0, 1, 2... */
+	double ts;  /* Unix seconds */
 	uint64_t mono_ns;
-	double seconds;		 /* since the previous snapshot; 0 in the first */
+	double seconds; /* since the previous snapshot; 0 in the first */
 	const struct snap_proc *procs;
 	size_t n_procs;
 	const struct snap_stack *stacks; /* every stack with any count, of every process in procs */

@@ -23,7 +23,7 @@ enum sort_key {
 #define X(id, name, text) SORT_##id,
 	for_each_sort(X)
 #undef X
-	SORT_NR
+		SORT_NR
 };
 
 #define QUERY_LIMIT_DEFAULT 50 /* a view for people may show fewer than this default */
@@ -31,11 +31,11 @@ enum sort_key {
 struct query {
 	enum sort_key proc_sort;
 	enum sort_key stack_sort;
-	size_t limit;		   /* stacks per process and layer; 0: all */
+	size_t limit; /* stacks per process and layer; 0: all */
 	bool layer_on[LAYER_NR];
-	char filter[128];	   /* substring of comm, cmdline or a frame's name; "" = all */
+	char filter[128];	       /* substring of comm, cmdline or a frame's name; "" = all */
 	bool native_only, python_only; /* view of stacks; both false: merged */
-	bool has_baseline;	   /* deltas count from the snapshot `baseline_n` */
+	bool has_baseline;	       /* deltas count from the snapshot `baseline_n` */
 	uint64_t baseline_n;
 };
 

@@ -130,8 +130,9 @@ uint16_t site_of(const struct family_func *f)
 
 const char *site_name(uint16_t site)
 {
-	static const char *const calls[SITE_FIRST_PROBE] = { [SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap",
-							     [SITE_BRK] = "brk" };
+	static const char *const calls[SITE_FIRST_PROBE] = {
+		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk"
+	};
 
 	if (site >= SITE_FIRST_PROBE && site - SITE_FIRST_PROBE < (int)family_funcs_n)
 		return family_funcs[site - SITE_FIRST_PROBE].site;
@@ -213,15 +214,22 @@ struct batch {
 	bool is_return;
 };
 
-static int batch_attach(const struct attacher *a, const struct batch *b, const char *path, uint32_t pid, struct links *to)
+static int batch_attach(const struct attacher *a, const struct batch *b, const char *path, uint32_t pid,
+			struct links *to)
 {
 	int fd = loader_prog_fd(a->loader, (enum call_prog)b->prog);
 
 	if (!b->n)
 		return 0;
 	if (loader_features(a->loader)->multi) {
-		struct link_multi l = { .prog_fd = fd, .attach_type = b->type, .path = path, .offsets = b->offsets,
-					.cookies = b->cookies, .n = b->n, .pid = pid, .is_return = b->is_return };
+		struct link_multi l = { .prog_fd = fd,
+					.attach_type = b->type,
+					.path = path,
+					.offsets = b->offsets,
+					.cookies = b->cookies,
+					.n = b->n,
+					.pid = pid,
+					.is_return = b->is_return };
 		return keep_link(to, link_create_multi(&l));
 	}
 	for (uint32_t i = 0; i < b->n; i++) {
@@ -233,7 +241,8 @@ static int batch_attach(const struct attacher *a, const struct batch *b, const c
 }
 
 /* The functions of a file that need one program. */
-static struct batch batch_of(const struct attacher *a, const struct file *f, int prog, bool with_return, enum probe_scope scope)
+static struct batch batch_of(const struct attacher *a, const struct file *f, int prog, bool with_return,
+			     enum probe_scope scope)
 {
 	struct batch b = { .prog = prog, .type = ATTACH_UPROBE_MULTI, .is_return = prog == CALL_ALLOC_EXIT };
 
@@ -252,7 +261,8 @@ static struct batch batch_of(const struct attacher *a, const struct file *f, int
 /* Frees and returns first: a block must not be seen to come without being seen to go. pid 0: every process. */
 static int attach_file(const struct attacher *a, const struct file *f, uint32_t pid, bool with_return, struct links *to)
 {
-	static const int order[] = { CALL_FREE_ENTER, CALL_ALLOC_EXIT, CALL_WRAP_ENTER, CALL_ALLOC_ENTER, CALL_ALLOC_SESSION };
+	static const int order[] = { CALL_FREE_ENTER, CALL_ALLOC_EXIT, CALL_WRAP_ENTER, CALL_ALLOC_ENTER,
+				     CALL_ALLOC_SESSION };
 	char path[64];
 
 	if (to->n || f->fd < 0)
@@ -296,7 +306,8 @@ static int file_add(struct attacher *a, int fd, const struct stat *st, struct fi
 	struct file f = { .dev = st->st_dev, .inode = st->st_ino, .fd = -1 };
 	int err = look_into(a, fd, &f);
 
-	log_debug("inode %llu: %d functions, %s", (unsigned long long)f.inode, f.info.functions, err ? strerror(-err) : "ok");
+	log_debug("inode %llu: %d functions, %s", (unsigned long long)f.inode, f.info.functions,
+		  err ? strerror(-err) : "ok");
 	if (err) {
 		file_done(&f);
 		return err;

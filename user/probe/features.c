@@ -34,11 +34,12 @@ static bool has_link_type(int attach_type)
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = (enum bpf_attach_type)attach_type);
-	_cleanup_(closep) int prog =
-		bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tm_trial", "GPL", exit_zero, ARRAY_SIZE(exit_zero), &opts);
+	_cleanup_(closep) int prog = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "tm_trial", "GPL", exit_zero,
+						   ARRAY_SIZE(exit_zero), &opts);
 	uint64_t offset = 0, cookie = 0;
-	struct link_multi l = { .prog_fd = prog, .attach_type = attach_type, .path = "/",
-				.offsets = &offset, .cookies = &cookie, .n = 1 };
+	struct link_multi l = {
+		.prog_fd = prog, .attach_type = attach_type, .path = "/", .offsets = &offset, .cookies = &cookie, .n = 1
+	};
 
 	return prog >= 0 && link_create_multi(&l) == -EBADF;
 }

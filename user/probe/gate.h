@@ -13,7 +13,7 @@ struct gate_input {
 	uint32_t kernel_version; /* major << 16 | minor << 8 | patch */
 	int seccomp_mode;	 /* 2: filter */
 	bool shadow_stack;
-	bool go;		 /* maps a file with .gopclntab */
+	bool go; /* maps a file with .gopclntab */
 };
 
 /* true: safe. Otherwise *ret_why is one static sentence. Pure. */

@@ -15,12 +15,12 @@
 
 struct link_multi {
 	int prog_fd;
-	int attach_type; /* ATTACH_UPROBE_MULTI or _SESSION, as the program was loaded */
+	int attach_type;  /* ATTACH_UPROBE_MULTI or _SESSION, as the program was loaded */
 	const char *path; /* "/proc/self/fd/N" */
 	const uint64_t *offsets, *cookies;
 	uint32_t n;
-	uint32_t pid;	/* 0: every process */
-	int is_return;	/* fires at the return */
+	uint32_t pid;  /* 0: every process */
+	int is_return; /* fires at the return */
 };
 
 /* A link's descriptor or -errno. */

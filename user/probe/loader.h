@@ -16,32 +16,30 @@ struct loader;
 
 /* X(id, name in the object): maps that user space reads. */
 #define for_each_kernel_map(X) \
-	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(ENTRIES, entries) X(SCRATCHES, scratches) \
-	X(CPU_STATS, cpu_stats) X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events)
+	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(ENTRIES, entries) X(SCRATCHES, scratches) X(CPU_STATS, cpu_stats) X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events)
 
 enum kernel_map {
 #define X(id, name) KMAP_##id,
 	for_each_kernel_map(X)
 #undef X
-	KMAP_NR
+		KMAP_NR
 };
 
 /* X(id, name): programs that attach.c links to functions. */
 #define for_each_call_prog(X) \
-	X(ALLOC_SESSION, on_alloc_session) X(ALLOC_ENTER, on_alloc_enter) X(ALLOC_EXIT, on_alloc_exit) \
-	X(FREE_ENTER, on_free_enter) X(WRAP_ENTER, on_wrap_enter)
+	X(ALLOC_SESSION, on_alloc_session) X(ALLOC_ENTER, on_alloc_enter) X(ALLOC_EXIT, on_alloc_exit) X(FREE_ENTER, on_free_enter) X(WRAP_ENTER, on_wrap_enter)
 
 enum call_prog {
 #define X(id, name) CALL_##id,
 	for_each_call_prog(X)
 #undef X
-	CALL_NR
+		CALL_NR
 };
 
 struct loader_opts {
 	struct config cfg; /* scratch_slots is filled in here */
 	struct features features;
-	uint32_t live_max;  /* places for blocks, in whole buckets; 0: default */
+	uint32_t live_max; /* places for blocks, in whole buckets; 0: default */
 };
 
 /* 0; -EPERM not allowed; -ENOTSUP kernel too old or without BTF; else what the verifier said. *ret_why (caller frees) is one clause. */

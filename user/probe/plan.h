@@ -27,8 +27,8 @@ struct plan {
 	enum insn_kind kind;
 	unsigned char ptr_reg, size_reg, count_reg; /* enum arg_reg at the probed instruction */
 	unsigned char slot_words;		    /* words that rsp lies below the return address there */
-	bool may_throw;		/* an exception may leave it: no return probe may be in place then */
-	bool needs_return;			    /* the shape has a result that is needed */
+	bool may_throw;	     /* an exception may leave it: no return probe may be in place then */
+	bool needs_return;   /* the shape has a result that is needed */
 	bool can_return;     /* slot_words == 0: a return probe placed here finds the return address */
 	bool planned;	     /* false: not to be attached, why says it */
 	char why[192];	     /* one clause: why here, or why not at all */

@@ -31,7 +31,8 @@ static void child(char *const argv[], bool quiet_stdout, int hold_fd, int fail_f
 	if (quiet_stdout)
 		(void)dup2(STDERR_FILENO, STDOUT_FILENO);
 	sigemptyset(&none);
-	(void)sigprocmask(SIG_SETMASK, &none, NULL); /* the command starts with default signals, not with our blocked ones */
+	(void)sigprocmask(SIG_SETMASK, &none,
+			  NULL); /* the command starts with default signals, not with our blocked ones */
 	if (read(hold_fd, &go, 1) != 1)
 		_exit(127); /* the parent gave up */
 	(void)execvp(argv[0], argv);
