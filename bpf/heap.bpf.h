@@ -202,10 +202,20 @@ static __always_inline int is_return_unsafe(const struct proc *p, const struct c
 	return k->may_throw && (bytes >= THROWS_FROM_BYTES || p->flags & PROC_TIGHT);
 }
 
+/* Does the call come from the allocator's library itself? Of a program that holds its allocator nothing can be said. */
+static __always_inline int is_own_code(const struct pt_regs *ctx, const struct call_cookie *k, __u64 caller)
+{
+	__u64 start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT, end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
+
+	return k->library && caller >= start && caller < end;
+}
+
 /* A call whose result can't be seen is taken to succeed, if a machine can have that much; it is counted, and its block not tracked. */
 static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, const struct call_cookie *k,
-					struct inflight *c, __u64 bytes, __u32 sum)
+					struct inflight *c, __u64 bytes, __u32 sum, __u64 caller)
 {
+	if (is_own_code(ctx, k, caller))
+		return; /* without a record of the outer call only its code tells */
 	loss_count(p, LOSS_RETURN_UNSAFE);
 	/* One that may throw for want of memory is likely to: what isn't known to exist isn't counted. */
 	if (k->may_throw || bytes >= USER_ADDR_MAX)
@@ -216,7 +226,8 @@ static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, con
 	if (c->has_old)
 		book_free(p, k->layer, &c->old);
 	c->has_old = 0;
-	book_alloc(p, k->layer, 0, bytes, sum);
+	if (bytes || !c->ptr) /* realloc(p, 0) only frees */
+		book_alloc(p, k->layer, 0, bytes, sum);
 }
 
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
@@ -243,7 +254,7 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	}
 	struct inflight *c = inflight_of(t, layer);
 	if (is_return_unsafe(p, k, bytes)) {
-		unseen_call(ctx, p, k, c, bytes, sum);
+		unseen_call(ctx, p, k, c, bytes, sum, caller);
 		return SKIP_RETURN;
 	}
 	c->bytes = bytes;
@@ -319,9 +330,14 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 	if (!p || (t && is_nested(p, t, layer, ctx->sp + k->slot_words * 8)))
 		return;
 	struct live_block b;
-	if (live_take(live_key(addr, layer, p->account), &b))
+	__u64 caller = 0;
+	if (live_take(live_key(addr, layer, p->account), &b)) {
 		book_free(p, layer, &b);
-	else
+		return;
+	}
+	/* glibc gives the blocks that a thread kept back to itself when the thread ends: they were freed before. */
+	(void)bpf_probe_read_user(&caller, sizeof(caller), (void *)(ctx->sp + k->slot_words * 8)); /* unreadable: counted */
+	if (!is_own_code(ctx, k, caller))
 		loss_count(p, LOSS_UNMATCHED_FREE);
 }
 
@@ -355,17 +371,20 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 	t->wrap.slot = slot;
 }
 
-/* A thread ends, maybe inside a call. */
+/* A thread ends or becomes another program, maybe inside a call. */
 static __always_inline void thread_gone(struct task_struct *task)
 {
 	struct thread_state *t = bpf_task_storage_get(&threads, task, 0, 0);
 	__u32 slot = t ? proc_find(BPF_CORE_READ(task, tgid)) : NO_SLOT;
-	struct proc *p = slot == NO_SLOT ? NULL : proc_at(slot);
+	struct proc *p = slot == NO_SLOT ? NULL : proc_booked(proc_at(slot));
 
 	if (!t || !p)
 		return;
-	for (int i = 0; i < TRACKED_LAYERS; i++)
+	for (int i = 0; i < TRACKED_LAYERS; i++) {
 		old_put_back(p, LAYER_HEAP + i, &t->call[i]);
+		t->call[i].slot = 0;
+	}
+	t->wrap.slot = 0; /* its sum is the old image's */
 }
 
 #endif

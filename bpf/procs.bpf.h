@@ -79,7 +79,7 @@ static __always_inline __u32 proc_claim(__u32 tgid)
 	for (__u32 i = 0; i < PROC_PROBES; i++) {
 		__u32 slot = proc_place(tgid, i);
 		struct proc *p = bpf_map_lookup_elem(&procs, &slot);
-		if (p && __sync_val_compare_and_swap(&p->tgid, 0, PROC_CLAIMED) == 0)
+		if (p && !account_worn(p) && __sync_val_compare_and_swap(&p->tgid, 0, PROC_CLAIMED) == 0)
 			return slot;
 	}
 	return NO_SLOT;
@@ -122,6 +122,10 @@ static __always_inline struct proc *proc_enter(__u32 tgid, const struct proc_bir
 	if (slot == NO_SLOT)
 		slot = proc_claim(tgid);
 	struct proc *p = slot == NO_SLOT ? NULL : proc_at(slot);
+	if (p && account_worn(p)) { /* it ran one program after the other faster than user space sweeps: not followed any more */
+		p->tgid = 0;
+		p = NULL;
+	}
 	if (!p) {
 		loss_count(NULL, LOSS_PROCS_FULL);
 		return NULL;
@@ -172,6 +176,16 @@ static __always_inline __u32 tgid_current(void)
 	return task->tgid;
 }
 
+/* On whose record a process is booked: a child that has its parent's memory on the parent's, figures and all. */
+static __always_inline struct proc *proc_booked(struct proc *p)
+{
+	if (!p || !(p->flags & PROC_BORROWS_MM))
+		return p;
+	struct proc *owner = proc_at(account_slot(p->account));
+	/* A freed slot keeps its number: nobody is left to book on. */
+	return owner && owner->account == p->account && owner->tgid && owner->tgid != PROC_CLAIMED ? owner : NULL;
+}
+
 /*
  * The followed process of this thread, NULL if it is not followed. A thread that was here before remembers its account, which
  * leads to the slot at once; it is checked, for the process may have run another program since.
@@ -191,12 +205,7 @@ static __always_inline struct proc *proc_current(struct thread_state **ret)
 	__u32 slot = proc_find(tgid);
 	if (slot == NO_SLOT && (!cfg.cgroup_id || proc_adopt(tgid) || (slot = proc_find(tgid)) == NO_SLOT))
 		return NULL;
-	p = proc_at(slot);
-	if (p && p->flags & PROC_BORROWS_MM) { /* its calls are the owner's, figures and all */
-		struct proc *owner = proc_at(account_slot(p->account));
-		if (owner && owner->account == p->account)
-			return owner;
-	}
+	p = proc_booked(proc_at(slot));
 	if (p && t)
 		t->account = p->account;
 	return p;
@@ -279,14 +288,16 @@ static __always_inline void proc_exec(struct task_struct *task)
 static __always_inline void proc_gone(struct task_struct *task)
 {
 	__u32 slot = proc_find(BPF_CORE_READ(task, tgid));
+	__u32 tgid = BPF_CORE_READ(task, tgid);
 	struct proc *p = slot == NO_SLOT ? NULL : proc_at(slot);
 
-	if (!p)
+	/* Two threads that end together both see that none is left; one of them reports. */
+	if (!p || __sync_val_compare_and_swap(&p->tgid, tgid, PROC_CLAIMED) != tgid)
 		return;
 	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 	if (e) {
 		e->kind = EVENT_EXIT;
-		e->tid = p->tgid;
+		e->tid = tgid;
 		e->account = p->account;
 		e->other_account = 0;
 		e->id = p->id;

@@ -74,7 +74,7 @@ static __always_inline int frame_read(const struct stack_copy *c, __u64 fp, stru
 {
 	__u64 at = (fp - c->base) >> 3;
 
-	if (!c->base || at >= COPY_WORDS - 1)
+	if (!c->base || at >= COPY_WORDS - 1 || c->base & 7)
 		return bpf_probe_read_user(w, sizeof(*w), (void *)fp);
 	w->next_fp = c->word[at & (COPY_WORDS - 1)];
 	w->return_addr = c->word[(at + 1) & (COPY_WORDS - 1)];

@@ -79,6 +79,5 @@ struct scratch {
 	struct stack stack;
 };
 
-#define SCRATCH_PER_CPU 4
 
 #endif

@@ -112,8 +112,13 @@ int on_wrap_enter(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 
-	if (k.scope == scope)
-		wrap_enter(ctx, &k);
+	struct cpu_stat *st;
+
+	if (k.scope != scope)
+		return 0;
+	__u64 began = body_begin(&st);
+	wrap_enter(ctx, &k);
+	body_end(st, began);
 	return 0;
 }
 
@@ -140,6 +145,7 @@ int BPF_PROG(on_fork, struct task_struct *parent, struct task_struct *child)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(on_exec, struct task_struct *task)
 {
+	thread_gone(task);
 	proc_exec(task);
 	return 0;
 }

@@ -58,7 +58,7 @@ struct proc {
 	__u32 flags; /* enum proc_flag */
 	struct proc_key id;
 	__u32 ppid;
-	__u32 pad;
+	__u32 swept; /* turns of the slot up to here are out of all tables; written by user space */
 	/* Where the code lies, for telling return addresses from data: the executable's text and the libraries'. lib_end 0: not known yet. */
 	__u64 exe_start, exe_end, lib_start, lib_end;
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
@@ -190,6 +190,8 @@ struct cpu_stat {
  * space changes over, so a call is taken by exactly one of them.
  */
 enum probe_scope { SCOPE_HOST, SCOPE_PROCESS };
+
+#define SCRATCH_PER_CPU 4 /* slots of working memory */
 
 /* Set between open and load; constant for the programs. */
 struct config {

@@ -29,6 +29,12 @@ static inline __u32 account_make(__u32 slot, __u32 used)
 	return slot | (used % ACCOUNT_TURNS + 1) << PROC_SLOT_BITS;
 }
 
+/* Would the next turn's number still be in use? */
+static inline int account_worn(const struct proc *p)
+{
+	return p->used - p->swept >= ACCOUNT_TURNS - 1;
+}
+
 static inline __u32 account_slot(__u32 account)
 {
 	return account & (PROC_SLOTS - 1);

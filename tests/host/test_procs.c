@@ -249,6 +249,8 @@ static void test_exec_after_jump(void **state)
 	take_event(EVENT_EXEC, p->pid);
 	/* User space now takes the old image's blocks out of `live` and gives its sums' places to others. */
 	assert_non_null(live_at(before, P1));
+	call(p->leader, &fn_malloc, SITE_A, ARGS(8), P1); /* nothing of the old image's call is found now */
+	EXPECT_SUMS(account_of(p), 0, ALLOCS(8, 1));
 }
 
 static void test_exec(void **state)
@@ -421,13 +423,26 @@ static void test_adopted_table_full(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_identity),	       TEST(test_fork),	     TEST(test_fork_not_followed),
-		TEST(test_follow_all),	       TEST(test_vfork),     TEST(test_vfork_exits),
-		TEST(test_vfork_live_bytes),   TEST(test_exec),	     TEST(test_account_never_zero),
-		TEST(test_exec_watched),       TEST(test_exit),	     TEST(test_pid_reused),
-		TEST(test_procs_full),	       TEST(test_ring_full), TEST(test_adopted),
-		TEST(test_adopted_table_full), TEST(test_vfork_losses), TEST(test_vfork_killed_in_call),
-		TEST(test_exec_keeps_losses),  TEST(test_exec_after_jump),
+		TEST(test_identity),
+		TEST(test_fork),
+		TEST(test_fork_not_followed),
+		TEST(test_follow_all),
+		TEST(test_vfork),
+		TEST(test_vfork_exits),
+		TEST(test_vfork_live_bytes),
+		TEST(test_exec),
+		TEST(test_account_never_zero),
+		TEST(test_exec_watched),
+		TEST(test_exit),
+		TEST(test_pid_reused),
+		TEST(test_procs_full),
+		TEST(test_ring_full),
+		TEST(test_adopted),
+		TEST(test_adopted_table_full),
+		TEST(test_vfork_losses),
+		TEST(test_vfork_killed_in_call),
+		TEST(test_exec_keeps_losses),
+		TEST(test_exec_after_jump),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -57,12 +57,24 @@ int accounts_enter(struct accounts *a, uint32_t tgid, const struct proc *as, uin
 	}
 	if (!p)
 		return -ENOSPC;
-	uint32_t used = p->used + 1;
-	*p = *as;
-	p->used = used;
-	p->account = account_make((uint32_t)(p - a->slots), used);
-	*ret_account = p->account;
+	struct proc filled = *as;
+	filled.tgid = PROC_CLAIMED; /* the slot stays claimed while it is written */
+	filled.used = p->used + 1;
+	filled.swept = p->swept;
+	filled.account = account_make((uint32_t)(p - a->slots), filled.used);
+	*p = filled;
+	*ret_account = filled.account;
 	__atomic_store_n(&p->tgid, tgid, __ATOMIC_RELEASE);
+	return 0;
+}
+
+uint32_t accounts_of_pid(const struct accounts *a, uint32_t tgid)
+{
+	for (uint32_t i = 0; i < PROC_PROBES; i++) {
+		const struct proc *p = &a->slots[proc_place(tgid, i)];
+		if (__atomic_load_n(&p->tgid, __ATOMIC_ACQUIRE) == tgid)
+			return p->account;
+	}
 	return 0;
 }
 
@@ -137,6 +149,17 @@ bool accounts_any_dead(const struct accounts *a)
 	return a->dead != NULL;
 }
 
+/* The kernel side may give out this turn of its slot again. */
+static void free_turn(struct accounts *a, uint32_t account)
+{
+	struct proc *p = &a->slots[account_slot(account)];
+	uint32_t turn = (account >> PROC_SLOT_BITS) - 1, now = p->used;
+	uint32_t used = now - (now % ACCOUNT_TURNS + ACCOUNT_TURNS - turn) % ACCOUNT_TURNS;
+
+	if ((int32_t)(used - p->swept) > 0)
+		__atomic_store_n(&p->swept, used, __ATOMIC_RELEASE);
+}
+
 void accounts_buried(struct accounts *a, uint64_t before_ns)
 {
 	struct dead *d, *next;
@@ -144,6 +167,7 @@ void accounts_buried(struct accounts *a, uint64_t before_ns)
 	HASH_ITER(hh, a->dead, d, next) {
 		if (d->since_ns >= before_ns)
 			continue;
+		free_turn(a, d->account);
 		HASH_DEL(a->dead, d);
 		free(d);
 	}

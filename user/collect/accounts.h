@@ -19,6 +19,9 @@ void accounts_free(struct accounts *a);
 /* Enters a process. 0 and its account; -EEXIST: it is there; -ENOSPC: no slot near its place. */
 int accounts_enter(struct accounts *a, uint32_t tgid, const struct proc *as, uint32_t *ret_account);
 
+/* Account of the process that has this number now; 0: none is followed. */
+uint32_t accounts_of_pid(const struct accounts *a, uint32_t tgid);
+
 /* The slot of an account that still holds it, else NULL. Figures in it go on changing. */
 const struct proc *accounts_get(const struct accounts *a, uint32_t account);
 /* Slot i of PROC_SLOTS, NULL if no process is in it. */

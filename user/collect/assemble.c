@@ -198,7 +198,7 @@ static void add_counts(struct counts *to, const struct counts *c)
 {
 	to->live_bytes += c->live_bytes;
 	to->live_count += c->live_count;
-	to->peak_live_bytes += c->peak_live_bytes; /* at most: the two may have peaked at different times */
+	to->peak_live_bytes = UNKNOWN_U64; /* the two may have peaked at different times */
 	to->alloc_bytes += c->alloc_bytes;
 	to->alloc_count += c->alloc_count;
 	to->free_bytes += c->free_bytes;
@@ -320,9 +320,10 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	double seconds = s->seconds > 0 ? s->seconds : NAN;
 
 	(void)kmap_percpu_sum(loader_map_fd(a->loader, KMAP_CPU_STATS), 0, (uint64_t *)&st, sizeof(st) / 8);
+	uint64_t observed = minus(st.runs, st.foreign_hits);
 	self->cpu_pct = a->last_ns ? share_pct(cpu_ns - a->last_cpu_ns, elapsed_ns) : NAN;
 	self->rss_bytes = own_rss();
-	self->hits_per_s = (double)(st.runs - st.foreign_hits - a->last_hits) / seconds;
+	self->hits_per_s = (double)(observed - a->last_hits) / seconds;
 	self->foreign_hits_per_s = (double)(st.foreign_hits - a->last_foreign) / seconds;
 	self->target_overhead_pct = NAN;
 	self->probe_scope = attacher_scope(a->attacher) == SCOPE_HOST ? "host" : "process";
@@ -332,7 +333,7 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	add_losses(w, s, self);
 	read_maps(w, self);
 	a->last_cpu_ns = cpu_ns;
-	a->last_hits = st.runs - st.foreign_hits;
+	a->last_hits = observed;
 	a->last_foreign = st.foreign_hits;
 	a->last_body_ns = st.body_ns;
 	a->last_body_samples = st.body_samples;

@@ -17,7 +17,8 @@
 
 static void watched_free(struct follow *f, struct watched *w)
 {
-	HASH_DEL(f->all, w);
+	HASH_DELETE(hh, f->all, w);
+	HASH_DELETE(by_id, f->ids, w);
 	free(w->cmdline);
 	free(w->cgroup);
 	free(w);
@@ -63,32 +64,28 @@ static void account_ended(struct follow *f, const struct watched *w)
 /* At the first look at a new image the loader may not have mapped the interpreter's library; not all modes tell when. */
 #define PYTHON_LOOKS 2
 
-static struct watched *find_pid(const struct follow *f, uint32_t pid)
+struct watched *follow_find_account(struct follow *f, uint32_t account)
 {
 	struct watched *w = NULL;
 
-	HASH_FIND(hh, f->all, &pid, sizeof(pid), w);
+	HASH_FIND(hh, f->all, &account, sizeof(account), w);
 	return w;
+}
+
+/* The process that has this number now; those that had it before are found by their accounts only. */
+static struct watched *find_pid(struct follow *f, uint32_t pid)
+{
+	uint32_t account = accounts_of_pid(f->accounts, pid);
+
+	return account ? follow_find_account(f, account) : NULL;
 }
 
 struct watched *follow_find(struct follow *f, const struct proc_key *id)
 {
-	struct watched *w = find_pid(f, id->pid);
+	struct watched *w = NULL;
 
-	return w && !memcmp(&w->id, id, sizeof(*id)) ? w : NULL;
-}
-
-struct watched *follow_find_account(struct follow *f, uint32_t account)
-{
-	const struct proc *p = accounts_get(f->accounts, account);
-	struct watched *w = p ? find_pid(f, p->id.pid) : NULL;
-
-	if (w && w->account == account)
-		return w;
-	for (w = p ? NULL : f->all; w; w = w->hh.next) /* its slot is free already: it ended and is to be reported */
-		if (w->state == PROC_EXITED && w->account == account)
-			return w;
-	return NULL;
+	HASH_FIND(by_id, f->ids, id, sizeof(*id), w);
+	return w;
 }
 
 size_t follow_running(const struct follow *f)
@@ -100,25 +97,20 @@ size_t follow_running(const struct follow *f)
 	return n;
 }
 
-/* A process that takes the number of one that is still to be reported: the old one's report is not lost, only shortened. */
 static struct watched *watched_add(struct follow *f, const struct proc_key *id, uint32_t account, uint32_t flags,
 				   uint32_t ppid)
 {
-	struct watched *w = find_pid(f, id->pid);
+	struct watched *w = xcalloc(1, sizeof(*w));
 
-	if (w) {
-		account_ended(f, w);
-		watched_free(f, w);
-	}
-	w = xcalloc(1, sizeof(*w));
+	w->account = account;
 	w->pid = id->pid;
 	w->id = *id;
-	w->account = account;
 	w->flags = flags;
 	w->ppid = ppid;
 	w->files_changed = w->names_changed = true;
 	w->python_looks = flags & PROC_LATE ? 1 : PYTHON_LOOKS;
-	HASH_ADD(hh, f->all, pid, sizeof(w->pid), w);
+	HASH_ADD(hh, f->all, account, sizeof(w->account), w);
+	HASH_ADD(by_id, f->ids, id, sizeof(w->id), w);
 	return w;
 }
 
@@ -325,12 +317,20 @@ static void name_at_birth(struct watched *w, const struct event *e, const struct
 	follow_names(w);
 }
 
+/* A look at the kernel's table may have found it before its event was read. */
+static struct watched *watched_of_event(struct follow *f, const struct event *e, uint32_t ppid)
+{
+	struct watched *w = follow_find_account(f, e->account);
+
+	return w ? w : watched_add(f, &e->id, e->account, e->life.flags, ppid);
+}
+
 static void on_fork(struct follow *f, const struct event *e)
 {
-	if (e->life.flags & PROC_BORROWS_MM || find_pid(f, e->id.pid))
+	if (e->life.flags & PROC_BORROWS_MM)
 		return; /* accounted to the owner of its memory until it execs */
-	struct watched *w = watched_add(f, &e->id, e->account, e->life.flags, e->life.other.pid);
-	name_at_birth(w, e, find_pid(f, e->life.other.pid));
+	struct watched *w = watched_of_event(f, e, e->life.other.pid);
+	name_at_birth(w, e, follow_find_account(f, e->other_account));
 	/* Links for the whole host hold for it already; its executable mappings are its parent's. */
 	w->files_changed = attacher_scope(f->attacher) == SCOPE_PROCESS;
 	f->births++;
@@ -338,34 +338,23 @@ static void on_fork(struct follow *f, const struct event *e)
 
 static void on_exec(struct follow *f, const struct event *e)
 {
-	struct watched *w = find_pid(f, e->id.pid);
+	struct watched *before = follow_find_account(f, e->other_account);
 
 	if (!e->life.flags) { /* not followed: is it one that the target names now? */
 		if (target_matches(f->target, e->id.pid))
 			(void)follow_enter(f, e->id.pid, true); /* gone again: nothing to follow */
 		return;
 	}
-	if (w && w->state == PROC_RUNNING) {
-		account_ended(f, w);
-		w->id = e->id;
-		w->account = e->account;
-		w->flags = e->life.flags;
-		w->files_changed = w->names_changed = true;
-		memset(&w->kernel, 0, sizeof(w->kernel));
-		w->kernel.id = e->id;
-		w->late_files = 0;
-		w->scanned = false;
-		w->python[0] = 0;
-		w->python_looks = PYTHON_LOOKS;
-	} else {
-		w = watched_add(f, &e->id, e->account, e->life.flags, 0);
+	if (before) {
+		account_ended(f, before);
+		watched_free(f, before);
 	}
-	name_at_birth(w, e, NULL);
+	name_at_birth(watched_of_event(f, e, 0), e, NULL);
 }
 
 static void on_exit_event(struct follow *f, const struct event *e)
 {
-	struct watched *w = follow_find(f, &e->id);
+	struct watched *w = follow_find_account(f, e->account);
 
 	if (!w || e->final.flags & PROC_BORROWS_MM)
 		return;
@@ -376,7 +365,7 @@ static void on_exit_event(struct follow *f, const struct event *e)
 
 static void on_mmap(struct follow *f, const struct event *e)
 {
-	struct watched *w = e->map.prot & PROT_EXEC && e->map.fd >= 0 ? follow_find(f, &e->id) : NULL;
+	struct watched *w = e->map.prot & PROT_EXEC && e->map.fd >= 0 ? follow_find_account(f, e->account) : NULL;
 
 	if (w)
 		w->files_changed = true;

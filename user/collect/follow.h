@@ -24,9 +24,9 @@
 #include "target/select.h"
 
 struct watched {
-	uint32_t pid; /* key */
+	uint32_t account; /* key */
+	uint32_t pid;
 	struct proc_key id;
-	uint32_t account;
 	uint32_t flags, ppid;
 	char comm[64];
 	char *cmdline, *cgroup;
@@ -50,7 +50,7 @@ struct watched {
 	struct {
 		uint64_t read_ns, bytes, used_bytes;
 	} limit;
-	UT_hash_handle hh;
+	UT_hash_handle hh, by_id;
 };
 
 struct follow {
@@ -63,7 +63,7 @@ struct follow {
 	const struct target *target;
 	uint32_t flags;	       /* enum proc_flag of every process that the target names */
 	bool held;	       /* the command is stopped while its files are looked at: nothing of them ran yet */
-	struct watched *all;   /* by pid */
+	struct watched *all, *ids; /* the same, by account and by id */
 	uint64_t births;       /* children of followed processes */
 	uint64_t images_ended; /* how many program images have no process any more */
 };

@@ -223,10 +223,7 @@ static void on_code(void *ctx)
 static int start_command(struct live_source *s, char **ret_why)
 {
 	char *const *argv = s->opts.target->argv;
-	int err = launch_hold(argv, s->opts.quiet_stdout, &s->launch);
-
-	if (!err)
-		err = follow_enter(&s->follow, (uint32_t)s->launch.pid, false);
+	int err = follow_enter(&s->follow, (uint32_t)s->launch.pid, false);
 	if (!err)
 		err = launch_go(&s->launch, on_code, s);
 	if (err && err != -ESRCH)
@@ -327,6 +324,13 @@ int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
 	s->base = (struct source){ .next = live_next, .hurry = live_hurry, .close = live_close };
 	s->opts = *o;
 	s->interval_ns = (uint64_t)(o->interval_s * 1e9);
+	/* Before anything of ours (limits, descriptors) could be handed down to it. */
+	if (o->target->kind == TARGET_COMMAND)
+		err = launch_hold(o->target->argv, o->quiet_stdout, &s->launch);
+	if (err) {
+		*ret_why = xasprintf("\"%s\" can't be started: %s", o->target->argv[0], strerror(-err));
+		return err;
+	}
 	err = load(s, ret_why);
 	if (err)
 		return err;

@@ -25,6 +25,7 @@ struct file {
 	struct plan *plans;
 	size_t n_plans;
 	uint64_t text_start, text_end;
+	bool library;
 	struct file_info info;
 	struct links host;
 };
@@ -167,6 +168,7 @@ static uint64_t cookie_of(const struct file *f, const struct plan *p, enum probe
 		.slot_words = p->slot_words,
 		.may_throw = p->may_throw,
 		.scope = (unsigned char)scope,
+		.library = f->library,
 		.site = site_of(p->func),
 		.extent = extent_of(f, p),
 	};
@@ -279,6 +281,18 @@ static int attach_file(const struct attacher *a, const struct file *f, uint32_t 
 	return 0;
 }
 
+/* By its name: libc can be run and has no mark that a program has not. */
+static bool is_library(int fd)
+{
+	char link[64], path[4096];
+
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	ssize_t n = readlink(link, path, sizeof(path) - 1);
+	path[n > 0 ? n : 0] = 0;
+	const char *base = strrchr(path, '/');
+	return base && strstr(base, ".so");
+}
+
 /* Plans; what makes a file useless (no ELF, other machine, broken) is information, not an error. */
 static int look_into(const struct attacher *a, int fd, struct file *f)
 {
@@ -294,6 +308,7 @@ static int look_into(const struct attacher *a, int fd, struct file *f)
 		f->info.functions += f->plans[i].planned;
 	f->text_start = elf.text_start;
 	f->text_end = elf.text_end;
+	f->library = is_library(fd);
 	if (err || !f->info.functions)
 		return err;
 	f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);

@@ -15,8 +15,6 @@
 #include "util/log.h"
 #include "util/mem.h"
 
-#define SCRATCH_SLOTS_PER_CPU 4 /* bpf/state.bpf.h: SCRATCH_PER_CPU */
-
 /* kernel/bpf/hashtab.c: struct htab_elem is 48 bytes before the key; a bucket is 16. */
 #define HASH_ELEM_BYTES 48
 #define HASH_BUCKET_BYTES 16
@@ -55,7 +53,7 @@ static uint64_t round_up_pow2(uint64_t n)
 
 static uint32_t scratch_slots(void)
 {
-	uint32_t want = (uint32_t)libbpf_num_possible_cpus() * SCRATCH_SLOTS_PER_CPU, slots = SCRATCH_SLOTS_PER_CPU;
+	uint32_t want = (uint32_t)libbpf_num_possible_cpus() * SCRATCH_PER_CPU, slots = SCRATCH_PER_CPU;
 
 	while (slots < want)
 		slots *= 2;

@@ -117,9 +117,17 @@ static enum stop stop_of(int status)
 	return status >> 16 ? STOP_OTHER : STOP_SIGNAL; /* with an event number: not a signal of its own */
 }
 
+/* Stopped by job control: it has to stay so until it is continued. */
+static bool is_group_stop(int status)
+{
+	return status >> 16 == PTRACE_EVENT_STOP && WSTOPSIG(status) != SIGTRAP;
+}
+
 /* Lets it run on, with the signal that it was stopped for. */
 static bool resume(pid_t pid, enum __ptrace_request how, int status)
 {
+	if (how != PTRACE_DETACH && is_group_stop(status))
+		return ptrace(PTRACE_LISTEN, pid, NULL, NULL) == 0;
 	long sig = status && stop_of(status) == STOP_SIGNAL ? WSTOPSIG(status) : 0;
 
 	return ptrace(how, pid, NULL, sig) == 0;
@@ -191,7 +199,9 @@ static int follow_execs(pid_t pid, int *status, void (*on_code)(void *ctx), void
 		if (state == 0)
 			state = wait_for_exec(pid, status);
 	}
-	if (state >= 0)
+	if (state == 1) /* a long chain: it stands at the exec that was not looked at any more */
+		(void)resume(pid, PTRACE_DETACH, *status);
+	else if (state == 0)
 		let_go(pid);
 	return state < 0 ? state : 0;
 }
