@@ -205,17 +205,22 @@ static __always_inline int is_return_unsafe(const struct proc *p, const struct c
 /* Does the call come from the allocator's library itself? Of a program that holds its allocator nothing can be said. */
 static __always_inline int is_own_code(const struct pt_regs *ctx, const struct call_cookie *k, __u64 caller)
 {
-	__u64 start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT, end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
+	__u64 start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT,
+	      end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
 
 	return k->library && caller >= start && caller < end;
 }
 
 /* A call whose result can't be seen is taken to succeed, if a machine can have that much; it is counted, and its block not tracked. */
 static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, const struct call_cookie *k,
-					struct inflight *c, __u64 bytes, __u32 sum, __u64 caller)
+					struct inflight *c, __u64 bytes, __u32 sum, __u64 slot, __u64 caller)
 {
-	if (is_own_code(ctx, k, caller))
-		return; /* without a record of the outer call only its code tells */
+	/* Without a record that is alive, only code tells of a call from inside, and only another function at one place of a jump. */
+	if (is_own_code(ctx, k, caller) || (slot == c->unseen_slot && caller == c->caller && k->site != c->site))
+		return;
+	c->unseen_slot = slot;
+	c->caller = caller;
+	c->site = k->site;
 	loss_count(p, LOSS_RETURN_UNSAFE);
 	/* One that may throw for want of memory is likely to: what isn't known to exist isn't counted. */
 	if (k->may_throw || bytes >= USER_ADDR_MAX)
@@ -254,7 +259,7 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	}
 	struct inflight *c = inflight_of(t, layer);
 	if (is_return_unsafe(p, k, bytes)) {
-		unseen_call(ctx, p, k, c, bytes, sum, caller);
+		unseen_call(ctx, p, k, c, bytes, sum, slot, caller);
 		return SKIP_RETURN;
 	}
 	c->bytes = bytes;
@@ -336,7 +341,8 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	}
 	/* glibc gives the blocks that a thread kept back to itself when the thread ends: they were freed before. */
-	(void)bpf_probe_read_user(&caller, sizeof(caller), (void *)(ctx->sp + k->slot_words * 8)); /* unreadable: counted */
+	(void)bpf_probe_read_user(&caller, sizeof(caller),
+				  (void *)(ctx->sp + k->slot_words * 8)); /* unreadable: counted */
 	if (!is_own_code(ctx, k, caller))
 		loss_count(p, LOSS_UNMATCHED_FREE);
 }

@@ -122,7 +122,9 @@ static __always_inline struct proc *proc_enter(__u32 tgid, const struct proc_bir
 	if (slot == NO_SLOT)
 		slot = proc_claim(tgid);
 	struct proc *p = slot == NO_SLOT ? NULL : proc_at(slot);
-	if (p && account_worn(p)) { /* it ran one program after the other faster than user space sweeps: not followed any more */
+	if (p &&
+	    account_worn(
+		    p)) { /* it ran one program after the other faster than user space sweeps: not followed any more */
 		p->tgid = 0;
 		p = NULL;
 	}

@@ -12,8 +12,9 @@
  * against others on the stack, and holds the kernel's trampoline as long as the call's return is awaited.
  */
 struct inflight {
-	__u64 slot;   /* 0: none */
-	__u64 caller; /* the return address that stood there: where the return will come out */
+	__u64 slot;	   /* 0: none */
+	__u64 unseen_slot; /* of the last call whose result could not be seen */
+	__u64 caller;	   /* the return address that stood there: where the return will come out */
 	__u64 bytes;
 	__u64 ptr;		    /* realloc: the old block; out-parameter shapes: where the result is written */
 	__u64 code_start, code_end; /* the allocator's code: calls from there are inside this one */
@@ -78,6 +79,5 @@ struct scratch {
 	__u32 pad;
 	struct stack stack;
 };
-
 
 #endif

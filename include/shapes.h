@@ -76,8 +76,9 @@ static inline unsigned long long cookie_pack(const struct call_cookie *c)
 	return (unsigned long long)(c->layer & 15) | (unsigned long long)(c->shape & 63) << 4 |
 	       (unsigned long long)(c->ptr_reg & 15) << 10 | (unsigned long long)(c->size_reg & 15) << 14 |
 	       (unsigned long long)(c->count_reg & 15) << 18 | (unsigned long long)(c->slot_words & 63) << 22 |
-	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)(c->scope & 1) << 29 | (unsigned long long)(c->library & 1) << 30 |
-	       (unsigned long long)c->site << 32 | (unsigned long long)c->extent << 48;
+	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)(c->scope & 1) << 29 |
+	       (unsigned long long)(c->library & 1) << 30 | (unsigned long long)c->site << 32 |
+	       (unsigned long long)c->extent << 48;
 }
 
 static inline struct call_cookie cookie_unpack(unsigned long long v)

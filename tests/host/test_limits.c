@@ -127,7 +127,7 @@ static void test_no_return_sizes(void **state)
 	(void)state;
 	do_malloc(SITE_A, 100, P1);
 	proc_of(f.p)->flags |= PROC_NO_RETURN;
-	call(f.th, &fn_calloc, SITE_B, ARGS(1ull << 33, 1ull << 33), FAILED);
+	call(f.th, &fn_calloc, SITE_A, ARGS(1ull << 33, 1ull << 33), FAILED);
 	call(f.th, &fn_realloc, SITE_B, ARGS(P1, UINT64_MAX), FAILED);
 	EXPECT_SUMS(f.id, 0, ALLOCS(100, 1));
 	expect_live(P1, 100);

@@ -277,9 +277,30 @@ static void test_account_never_zero(void **state)
 	assert_int_equal(proc_find(p->pid), 0);
 	for (uint32_t i = 0; i < 1u << (ACCOUNT_BITS - PROC_SLOT_BITS); i++) {
 		assert_int_not_equal(account_of(p), 0);
+		proc_of(p)->swept = proc_of(p)->used; /* user space keeps up */
 		process_exec(p->leader);
 		take_event(EVENT_EXEC, p->pid);
 	}
+}
+
+/* One program after the other, and nobody sweeps: the process is let go before a number comes again. */
+static void test_account_worn(void **state)
+{
+	(void)state;
+	struct process *p = followed(PROC_HEAP);
+	uint32_t first = account_of(p), n = 0;
+
+	while (proc_of(p) && n < 2 * ACCOUNT_TURNS) {
+		process_exec(p->leader);
+		if (proc_of(p))
+			take_event(EVENT_EXEC, p->pid);
+		if (proc_of(p))
+			assert_int_not_equal(account_of(p), first);
+		n++;
+	}
+	assert_null(proc_of(p));
+	assert_true(n >= ACCOUNT_TURNS - 2 && n <= ACCOUNT_TURNS);
+	assert_int_equal(orphan_loss_take(LOSS_PROCS_FULL), 1);
 }
 
 static void test_exec_watched(void **state)
@@ -432,6 +453,7 @@ int main(void)
 		TEST(test_vfork_live_bytes),
 		TEST(test_exec),
 		TEST(test_account_never_zero),
+		TEST(test_account_worn),
 		TEST(test_exec_watched),
 		TEST(test_exit),
 		TEST(test_pid_reused),

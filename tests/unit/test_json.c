@@ -148,9 +148,10 @@ static void every_field_is_there(void **state)
 		    "type v ts kind severity pid start_ts comm message layer stack_id live_bytes "
 		    "growth_bytes_per_s evidence first_seen_ts state");
 	assert_keys(line_of(&l, "tick", 0), "type v ts n procs self");
-	assert_keys(get(line_of(&l, "tick", 0), "self"),
-		    "cpu_pct rss_bytes hits_per_s foreign_hits_per_s target_overhead_pct budget_pct body_ns "
-		    "attached_share maps losses");
+	assert_keys(
+		get(line_of(&l, "tick", 0), "self"),
+		"cpu_pct rss_bytes hits_per_s foreign_hits_per_s probe_scope target_overhead_pct budget_pct body_ns "
+		"attached_share maps losses");
 	lines_done(&l);
 	fixture_free(r);
 }

@@ -61,11 +61,11 @@ struct follow {
 	struct entries *entries;
 	struct accounts *accounts;
 	const struct target *target;
-	uint32_t flags;	       /* enum proc_flag of every process that the target names */
-	bool held;	       /* the command is stopped while its files are looked at: nothing of them ran yet */
+	uint32_t flags;		   /* enum proc_flag of every process that the target names */
+	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all, *ids; /* the same, by account and by id */
-	uint64_t births;       /* children of followed processes */
-	uint64_t images_ended; /* how many program images have no process any more */
+	uint64_t births;	   /* children of followed processes */
+	uint64_t images_ended;	   /* how many program images have no process any more */
 };
 
 void follow_done(struct follow *f);

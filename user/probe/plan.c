@@ -78,7 +78,7 @@ static bool frees_only(enum shape s)
 
 static bool shape_needs_return(enum shape s)
 {
-	return shape_has_role(s, 'S');
+	return s != SHAPE_WRAP && shape_has_role(s, 'S');
 }
 
 static struct sweep sweep_branches(struct decoder *d, const struct elf_func *f)

@@ -30,6 +30,7 @@ static void child(char *const argv[], bool quiet_stdout, int hold_fd, int fail_f
 
 	if (quiet_stdout)
 		(void)dup2(STDERR_FILENO, STDOUT_FILENO);
+	(void)signal(SIGPIPE, SIG_DFL); /* the command starts with default signals, not with ours */
 	sigemptyset(&none);
 	(void)sigprocmask(SIG_SETMASK, &none,
 			  NULL); /* the command starts with default signals, not with our blocked ones */
