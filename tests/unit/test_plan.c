@@ -305,7 +305,7 @@ static void new_over_malloc_is_a_wrapper(void **state)
 	assert_int_equal(p.insn_delta, 12);
 	assert_string_equal(p.insn, "push rbx");
 	assert_int_equal(p.ptr_reg, REG_NONE);
-	assert_int_equal(p.size_reg, REG_NONE);
+	assert_int_equal(p.size_reg, REG_DI);
 	assert_non_null(strstr(p.why, "site of malloc"));
 	assert_int_equal(p.func_bytes, 53);
 }
