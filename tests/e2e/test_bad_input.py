@@ -102,6 +102,11 @@ def not_root():
     h.check_equal(version.returncode, 0, "exit code of --version without root")
 
 
+def no_btf():
+    need_tool()
+    run(["top", "-p", os.getpid()], 1, ["type information", "CONFIG_DEBUG_INFO_BTF"], prefix=["env", "TIDEMARK_SIMULATE_NO_BTF=1"])
+
+
 def usage():
     need_tool()
     pid = os.getpid()
@@ -157,4 +162,4 @@ def all_on_one_line_each():
         h.check(len(p.error_lines()) == 1 and str(pid) in p.errors(), f"the missing pid {pid} is not named in one line: {p.error_lines()}")
 
 
-h.main(unknown_pid, zombie, ends_while_attaching, no_allocator, bits_32, not_root, usage, missing_objects, all_on_one_line_each)
+h.main(unknown_pid, zombie, ends_while_attaching, no_allocator, bits_32, not_root, no_btf, usage, missing_objects, all_on_one_line_each)
