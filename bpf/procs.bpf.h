@@ -235,7 +235,7 @@ static __always_inline void proc_born(struct task_struct *parent, struct task_st
 			b.id = pp->id;
 			b.account = pp->account;
 		}
-	} else if (cfg.follow_all_flags) {
+	} else if (cfg.follow_all_flags && BPF_CORE_READ(child, mm)) { /* kernel threads have no memory of their own */
 		b.flags = cfg.follow_all_flags;
 		b.id.image = __sync_fetch_and_add(&next_image, 1);
 	} else {

@@ -356,9 +356,9 @@ static void plan_as_alias(struct plan *p, const struct plan *winner)
 static int plan_name(struct decoder *d, const struct elf_file *e, const struct family_func *row,
 		     const struct plan_kernel *kernel, struct plan **plans, size_t *n, size_t *cap)
 {
-	const struct elf_func *f = elf_find(e, row->symbol), *end = e->funcs + e->n_funcs;
+	const struct elf_func *f = elf_find(e, row->symbol);
 
-	for (; f && f < end && !strcmp(f->name, row->symbol); f++) {
+	for (; f && f < e->funcs + e->n_funcs && !strcmp(f->name, row->symbol); f++) {
 		const struct plan *winner = find_alias(*plans, *n, f->file_offset);
 		struct plan p;
 		int err = plan_code(d, f, row, kernel, &p);
