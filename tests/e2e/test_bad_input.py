@@ -102,6 +102,25 @@ def not_root():
     h.check_equal(version.returncode, 0, "exit code of --version without root")
 
 
+def held_command_goes():
+    """A command that was never let go ends with us."""
+    need_tool()
+    mark = f"mark-{os.getpid()}"
+    run(["top", "--", "/bin/echo", mark], 1, ["type information"], prefix=["env", "TIDEMARK_SIMULATE_NO_BTF=1"])
+
+    def gone():
+        for p in os.listdir("/proc"):
+            try:
+                with open(f"/proc/{p}/cmdline", "rb") as f:
+                    if p.isdigit() and int(p) != os.getpid() and mark.encode() in f.read():
+                        return False
+            except OSError:
+                pass
+        return True
+
+    h.wait_until(gone, 5, "the held command is gone")
+
+
 def no_btf():
     need_tool()
     run(["top", "-p", os.getpid()], 1, ["type information", "CONFIG_DEBUG_INFO_BTF"], prefix=["env", "TIDEMARK_SIMULATE_NO_BTF=1"])
@@ -162,4 +181,4 @@ def all_on_one_line_each():
         h.check(len(p.error_lines()) == 1 and str(pid) in p.errors(), f"the missing pid {pid} is not named in one line: {p.error_lines()}")
 
 
-h.main(unknown_pid, zombie, ends_while_attaching, no_allocator, bits_32, not_root, no_btf, usage, missing_objects, all_on_one_line_each)
+h.main(unknown_pid, zombie, ends_while_attaching, no_allocator, bits_32, not_root, held_command_goes, no_btf, usage, missing_objects, all_on_one_line_each)

@@ -55,8 +55,11 @@ int launch_hold(char *const argv[], bool quiet_stdout, struct launch *ret)
 		return err;
 	}
 	pid_t pid = fork();
-	if (pid == 0)
+	if (pid == 0) {
+		(void)close(hold[1]); /* or it would never see that we are gone */
+		(void)close(fail[0]);
 		child(argv, quiet_stdout, hold[0], fail[1]);
+	}
 	int err = pid < 0 ? -errno : 0;
 	(void)close(hold[0]);
 	(void)close(fail[1]);
