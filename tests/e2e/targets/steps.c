@@ -5,6 +5,8 @@
  */
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
+#include <sys/prctl.h>
 
 #include "truth.h"
 
@@ -38,6 +40,7 @@ static void step_until_line(void)
 
 static void child(void)
 {
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else ends it */
 	truth_forked();
 	for (int i = 0; i < 500; i++)
 		site_step(64);
