@@ -54,7 +54,7 @@ static __always_inline void wrapper_skip(struct proc *p, struct stack_start *fro
 			from->fp = 1; /* no frame pointer: ends the walk */
 		from->leaf = caller;
 		from->below = slot;
-		from->flags = 0;
+		from->is_ip = 0;
 		return;
 	}
 }
@@ -62,13 +62,13 @@ static __always_inline void wrapper_skip(struct proc *p, struct stack_start *fro
 static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	struct stack_start from = { .site = site, .flags = STACK_LEAF_IP };
+	struct stack_start from = { .site = site, .is_ip = 1 };
 
 	from.leaf = BPF_CORE_READ(regs, ip);
 	from.fp = BPF_CORE_READ(regs, bp);
 	from.below = BPF_CORE_READ(regs, sp);
 	wrapper_skip(p, &from);
-	if (from.flags & STACK_LEAF_IP)
+	if (from.is_ip)
 		from.below -= 8; /* outside of a wrapper a frame may begin at the stack pointer itself */
 	return stack_capture(p, &from, LAYER_MAP);
 }

@@ -43,7 +43,7 @@ struct stack_start {
 	__u64 fp;
 	__u64 below;
 	__u16 site;
-	__u8 flags; /* STACK_LEAF_IP */
+	__u8 is_ip; /* the leaf is an instruction that ran, not a return address */
 };
 
 static __always_inline int is_code(const struct proc *p, __u64 addr)
@@ -85,7 +85,7 @@ static __always_inline int frame_read(const struct stack_copy *c, __u64 fp, stru
 struct walk {
 	__u64 hash;
 	__u32 n;
-	__u8 flags;
+	__u8 cut;
 };
 
 /*
@@ -100,10 +100,10 @@ static __always_inline void stack_walk(const struct proc *p, const struct stack_
 
 	wk->hash = table_mix(table_mix(0x7469646d61726bull, (__u64)p->id.image << 16 | from->site), from->leaf);
 	wk->n = 1;
-	wk->flags = from->flags;
+	wk->cut = CUT_NO_ROW;
 	for (__u32 n = 1; n <= STACK_MAX_FRAMES; n++) {
 		if (fp == 0) {
-			wk->flags |= STACK_COMPLETE;
+			wk->cut = CUT_NONE;
 			return;
 		}
 		if (fp <= below || fp & 7 || fp - below > FRAME_SPAN_MAX)
@@ -113,7 +113,7 @@ static __always_inline void stack_walk(const struct proc *p, const struct stack_
 		if (!is_code(p, w.return_addr))
 			return;
 		if (n == STACK_MAX_FRAMES) {
-			wk->flags |= STACK_TRUNCATED;
+			wk->cut = CUT_DEPTH;
 			return;
 		}
 		if (keep)
@@ -146,11 +146,11 @@ __noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 la
 		return layer;
 	}
 	struct stack *st = &s->stack;
-	st->ip[0] = from->leaf;
+	st->ip[0] = from->leaf + from->is_ip;
 	stack_walk(p, &none, from, &wk, st);
 	__u64 id = stack_id_of(wk.hash, layer);
 	st->site = from->site;
-	st->flags = wk.flags;
+	st->cut = wk.cut;
 	st->n_ips = wk.n;
 	st->first_seen_in = p->id;
 	long err = bpf_map_update_elem(&stacks, &id, st, BPF_NOEXIST);
@@ -159,7 +159,7 @@ __noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 la
 		loss_count(p, LOSS_STACKS_FULL);
 		return layer;
 	}
-	if (wk.flags & STACK_TRUNCATED)
+	if (wk.cut == CUT_DEPTH)
 		loss_count(p, LOSS_STACK_TRUNCATED);
 	return id;
 }

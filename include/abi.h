@@ -107,17 +107,27 @@ struct sum {
 	__u64 peak_live_bytes;
 };
 
-enum stack_flag {
-	STACK_COMPLETE = 1 << 0,  /* reached the thread's start */
-	STACK_TRUNCATED = 1 << 1, /* deeper than STACK_MAX_FRAMES */
-	STACK_LEAF_IP = 1 << 2,	  /* ip[0] is an instruction that ran, not a return address */
+/* How the unwinding of a stack ended. */
+enum stack_cut {
+	CUT_NONE,	/* at the thread's start: complete */
+	CUT_DEPTH,	/* deeper than STACK_MAX_FRAMES */
+	CUT_NO_MAPPING, /* code in no range that is known (yet): user space is told */
+	CUT_NO_ROW,	/* code without unwind rows, and its frame pointer leads nowhere */
+	CUT_RULE,	/* a rule that can't be followed: another register, an expression */
+	CUT_MEMORY,	/* stack memory that can't be read or makes no sense */
+	CUT_UNKNOWN,	/* no working memory: nothing is known of the stack */
+	CUT_NR
 };
 
-/* Value of `stacks`, key: stack id. ip[0] is the caller of the allocation function. */
+/*
+ * Value of `stacks`, key: id of the native stack, a hash over program image, site and addresses. ip[0] is the caller of the allocation function
+ * (mapping calls: the code that entered the kernel). Each is the address behind the instruction that was under way there: a return address, or, where a
+ * signal or a system call interrupted, the address of the next instruction's first byte plus one.
+ */
 struct stack {
 	struct proc_key first_seen_in;
 	__u16 site;
-	__u8 flags; /* enum stack_flag */
+	__u8 cut; /* enum stack_cut */
 	__u8 n_ips;
 	__u32 pad;
 	__u64 ip[STACK_MAX_FRAMES];
@@ -180,9 +190,17 @@ struct map_entries {
 /* Value of `cpu_stats`, one per CPU. body: run time of the programs, measured on one hit of BODY_SAMPLE. */
 #define BODY_SAMPLE 61 /* odd: entries, returns and frees come in a fixed order */
 
+/* How stacks were taken. repeated: a stack that the thread showed lately, verified without unwinding. */
+struct stack_stat {
+	__u64 taken, repeated, unwound, defined;
+	__u64 python_taken, python_defined, python_foreign; /* foreign: the thread has no Python state of its own */
+	__u64 cut[8];					    /* enum stack_cut, of those unwound */
+};
+
 struct cpu_stat {
 	__u64 runs, foreign_hits; /* runs: of our programs on heap calls, foreign ones among them */
 	__u64 body_ns, body_samples;
+	struct stack_stat stacks;
 };
 
 /*

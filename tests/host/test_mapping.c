@@ -107,7 +107,7 @@ static void expect_stack(uint64_t stack_id, uint16_t site)
 	assert_int_equal(st->n_ips, 2);
 	assert_int_equal(st->ip[0], SYSCALL_AT);
 	assert_int_equal(st->ip[1], MAIN_AT);
-	assert_int_equal(st->flags, STACK_COMPLETE | STACK_LEAF_IP);
+	assert_int_equal(st->cut, CUT_NONE);
 }
 
 static void test_mmap(void **state)
@@ -320,7 +320,7 @@ static void test_wrapper_skipped(void **state)
 	uint64_t stack_id = mmap_stack();
 	const struct stack *st = bpf_map_lookup_elem(&stacks, &stack_id);
 	assert_non_null(st);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 	assert_int_equal(st->n_ips, 2);
 	assert_int_equal(st->ip[0], SITE_A);
 	assert_int_equal(st->ip[1], MAIN_AT);
@@ -357,7 +357,7 @@ static void test_wrapper_with_frame(void **state)
 	assert_int_equal(st->n_ips, 2);
 	assert_int_equal(st->ip[0], SITE_A);
 	assert_int_equal(st->ip[1], MAIN_AT);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 }
 
 /* A return that is not that of the call whose entry was seen: it would be told with the other's arguments. */

@@ -517,7 +517,7 @@ static struct truth_key key_of_sum(const struct sum *s)
 	const struct stack *st = bpf_map_lookup_elem(&stacks, &stack_id);
 
 	assert_non_null(st);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 	assert_in_range(st->n_ips, 1, MAX_FRAMES + 1);
 	key.site = st->site;
 	key.leaf = st->ip[0];

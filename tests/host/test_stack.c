@@ -88,7 +88,7 @@ static void test_complete(void **state)
 	const struct stack *st = capture(P1);
 
 	expect_frames(st, 9, 10);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 	assert_int_equal(st->site, fn_malloc.cookie.site);
 	struct proc_key id = id_of(f.p);
 	assert_true(id_equal(&st->first_seen_in, &id));
@@ -101,7 +101,7 @@ static void test_no_frame(void **state)
 	const struct stack *st = capture(P1);
 
 	expect_frames(st, 0, 0);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 }
 
 /* The word stands in place of the frame pointer that the fifth frame of ten saved. */
@@ -154,7 +154,7 @@ static void test_largest_frame(void **state)
 	f.th->bp = far;
 	const struct stack *st = capture(P1);
 	expect_frames(st, 7, 1);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 	f.th->bp = far + 8;
 	host_map_region(f.p->mm, far + 16, 16);
 	expect_frames(capture(P2), 0, 0);
@@ -215,11 +215,11 @@ static void test_depth(void **state)
 	const struct stack *st = capture(P1);
 
 	expect_frames(st, STACK_MAX_FRAMES - 2, STACK_MAX_FRAMES - 1);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 	frame_enter(f.th, FRAME_AT(STACK_MAX_FRAMES - 1));
 	st = capture(P2);
 	expect_frames(st, STACK_MAX_FRAMES - 1, STACK_MAX_FRAMES - 1);
-	assert_int_equal(st->flags, STACK_TRUNCATED);
+	assert_int_equal(st->cut, CUT_DEPTH);
 	assert_int_equal(loss_take(f.p, LOSS_STACK_TRUNCATED), 1);
 }
 
@@ -375,7 +375,7 @@ static void test_scratch_reused(void **state)
 	f.th->bp = 0;
 	const struct stack *st = capture(P2);
 	expect_frames(st, 0, 0);
-	assert_int_equal(st->flags, STACK_COMPLETE);
+	assert_int_equal(st->cut, CUT_NONE);
 }
 
 static void test_caller_unreadable(void **state)

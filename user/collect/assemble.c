@@ -92,10 +92,11 @@ static void define_stack(struct work *w, uint64_t id, const struct proc_key *see
 		const struct proc_key *owner = follow_find(w->a->follow, &st.first_seen_in) ? &st.first_seen_in
 											    : seen_in;
 		for (uint32_t i = 0; i < st.n_ips && i < STACK_MAX_FRAMES; i++)
-			frames[i] = places_frame(w->a->places, owner, st.ip[i], i || !(st.flags & STACK_LEAF_IP));
+			frames[i] = places_frame(w->a->places, owner, st.ip[i], true);
 		k->image = st.first_seen_in.image;
 		def.site = site_name(st.site);
-		def.complete = st.flags & STACK_COMPLETE;
+		def.complete = st.cut == CUT_NONE;
+		def.cut = st.cut;
 		def.n_frames = st.n_ips;
 		def.frames = frames;
 	}

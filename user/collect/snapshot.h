@@ -49,6 +49,8 @@ struct snap_proc {
 struct snap_stack {
 	struct proc_key id;
 	uint64_t stack_id;
+	uint32_t tid;	    /* --threads: whose calls these are; 0: of all threads */
+	const char *thread; /* its name; NULL: not known */
 	enum layer layer;
 	struct counts counts;
 	bool ages_known;
@@ -66,19 +68,47 @@ struct snap_module {
 	const char *build_id; /* hex, "" if none */
 };
 
+/* Is a native frame part of CPython's eval loop? */
+enum eval_part {
+	EVAL_NONE,
+	EVAL_LOOP, /* one activation of the loop: it ran the Python frames up to and with an entry frame */
+	EVAL_STEP, /* called by the loop to run an instruction (3.14's tail-call interpreter) */
+};
+
 /* One return address, placed in a file at first sight, while the process was there. */
 struct snap_frame {
 	uint32_t module; /* 0: `addr` is the run-time address */
-	bool is_return;	 /* addr is what follows a call: names belong to addr - 1 */
-	uint64_t addr;	 /* as linked in the module (what addr2line takes) */
+	bool is_return; /* addr is what follows a call (or, after a signal, what ran, plus one): names belong to addr - 1 */
+	uint8_t eval;  /* enum eval_part */
+	uint64_t addr; /* as linked in the module (what addr2line takes) */
 };
+
+/* One Python frame. Strings live as long as the source. */
+struct snap_pyframe {
+	const char *name, *file; /* qualified where the version has it; NULL file: unknown */
+	uint32_t line;		 /* 0: unknown */
+	bool is_entry;		 /* the first one of its eval loop */
+};
+
+/* Why a stack does not reach its thread's start. */
+#define for_each_cut(X) \
+	X(NONE, "none") \
+	X(DEPTH, "depth") \
+	X(NO_MAPPING, "no_mapping") \
+	X(NO_ROW, "no_row") \
+	X(RULE, "rule") \
+	X(MEMORY, "memory") \
+	X(UNKNOWN, "unknown")
 
 struct snap_stackdef {
 	uint64_t stack_id;
-	const char *site; /* "malloc" */
-	bool complete;
+	const char *site;  /* "malloc" */
+	bool complete;	   /* the native stack reaches the thread's start */
+	uint8_t cut;	   /* enum stack_cut: why it does not */
 	uint32_t n_frames; /* frames[0] is the caller of the allocation function */
 	const struct snap_frame *frames;
+	uint32_t n_python; /* innermost first */
+	const struct snap_pyframe *python;
 };
 
 struct snap_map {
@@ -96,7 +126,8 @@ struct snap_self {
 	double target_overhead_pct; /* NAN: unknown */
 	double body_ns;		    /* mean run time of a program per hit; NAN: unknown */
 	double attached_share;
-	uint64_t losses[LOSS_NR]; /* totals over all processes */
+	uint64_t losses[LOSS_NR];     /* totals over all processes */
+	struct stack_stat stack_stat; /* how stacks were taken, since the last snapshot */
 	const struct snap_map *maps;
 	size_t n_maps;
 };
