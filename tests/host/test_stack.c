@@ -116,7 +116,7 @@ static void expect_broken(uint64_t word)
 	const struct stack *st = capture(P1);
 	/* The frame that holds the word is good; what it leads to is not followed. */
 	expect_frames(st, 9, 5);
-	assert_int_equal(st->flags, 0);
+	assert_int_equal(st->cut, CUT_NO_ROW);
 	poke(f.th, at, was);
 	call(f.th, &fn_free, LEAF, ARGS(P1), 0);
 }
@@ -167,7 +167,7 @@ static void expect_first_frame_refused(uint64_t word)
 	poke(f.th, f.th->bp + 8, word);
 	const struct stack *st = capture(P1);
 	expect_frames(st, 0, 0);
-	assert_int_equal(st->flags, 0);
+	assert_int_equal(st->cut, CUT_NO_ROW);
 	poke(f.th, f.th->bp + 8, was);
 	call(f.th, &fn_free, LEAF, ARGS(P1), 0);
 }
