@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "unwind.h"
+#include "../../include/unwind.h" /* "unwind.h" is this file in here */
 
 struct unwind_tables;
 
@@ -49,7 +49,7 @@ struct unwind_file {
 
 /*
  * The file behind an open descriptor (borrowed); loaded at first sight. Never NULL; a file that is no ELF file or has no rows has RANGE_NO_ROWS. Owned by u,
- * valid for its life.
+ * valid for its life. With fd -1 only a file whose key is known is found, else NULL.
  */
 const struct unwind_file *unwind_take_file(struct unwind_tables *u, int fd, const struct unwind_key *key);
 /* The same for the vdso, from its image in our own memory (all processes of a kernel have the same). */
