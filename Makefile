@@ -134,6 +134,7 @@ endef
 $(eval $(call watched,e2e,tests/e2e/targets))
 $(eval $(call watched,bench,tests/bench))
 $(eval $(call watched,load,tests/load))
+$(eval $(call watched,oracle,tests/oracle))
 # Flags of single test programs, e.g. `build/e2e/static: LDFLAGS += -static`.
 -include tests/flags.mk
 

@@ -19,3 +19,14 @@ $(E2E)/loop64 $(E2E)/loop32: $(E2E)/%: tests/e2e/targets/%.S tests/flags.mk
 	$(Q)as $(ASFLAGS) $< -o $@.o && ld -m $(LDMODE) -static $@.o -o $@
 
 $(B)/bench/plain $(B)/bench/empty $(B)/bench/progtime: LDFLAGS += -lbpf
+
+# The second opinion on stacks, and a program that records hits of its own to try it on.
+ORACLE := $(B)/oracle/oracle $(B)/oracle/selftest
+TARGETS += $(ORACLE)
+$(ORACLE): EXTRA_CFLAGS += -iquote include
+$(B)/oracle/oracle: LDFLAGS += -ldw -lelf
+
+# As distributions build: no frame pointers, tail calls, builtins.
+UNFRAMED := -fomit-frame-pointer -foptimize-sibling-calls -fbuiltin
+$(B)/oracle/selftest $(E2E)/stacks_cpp $(E2E)/stacks_golden: EXTRA_CFLAGS += $(UNFRAMED)
+$(B)/oracle/selftest $(E2E)/stacks_cpp: EXTRA_CFLAGS += -std=gnu++17
