@@ -38,9 +38,11 @@ static __always_inline struct sum *sum_at(__u32 index)
 }
 
 /* Place of the sum of an account's stack, made at first sight. NO_SUM: the table is full around it. */
-__noinline __u32 sum_find_or_make(__u32 account, __u64 stack_id)
+__noinline __u32 sum_find_or_make(__u32 account, struct stack_ids *ids)
 {
-	__u64 key = sum_key(stack_id, account);
+	if (!ids)
+		return NO_SUM;
+	__u64 key = sum_key(ids->id, account);
 	__u32 free_at = NO_SUM;
 
 	NO_UNROLL
@@ -61,18 +63,19 @@ __noinline __u32 sum_find_or_make(__u32 account, __u64 stack_id)
 	if (was && was != key)
 		return SUM_AGAIN; /* another new stack took it meanwhile */
 	/* Its counters are zero: who gives a place back leaves it so. Two that are first at once write the same here. */
-	s->stack_id = stack_id;
+	s->ids = *ids;
+	s->tid = cfg.by_thread ? bpf_get_current_task_btf()->pid : 0;
 	barrier();
 	s->account = account;
 	return free_at;
 }
 
-static __always_inline __u32 sum_get(__u32 account, __u64 stack_id)
+static __always_inline __u32 sum_get(__u32 account, struct stack_ids *ids)
 {
-	__u32 at = sum_find_or_make(account, stack_id);
+	__u32 at = sum_find_or_make(account, ids);
 
 	for (int i = 0; at == SUM_AGAIN && i < SUM_RETRIES; i++)
-		at = sum_find_or_make(account, stack_id);
+		at = sum_find_or_make(account, ids);
 	return at == SUM_AGAIN ? NO_SUM : at;
 }
 

@@ -25,6 +25,7 @@
 
 #include "account.bpf.h"
 #include "procs.bpf.h"
+#include "hits.bpf.h"
 #include "stack.bpf.h"
 
 #define SKIP_RETURN 1 /* what a session's entry returns so that the kernel sets up no return */
@@ -62,16 +63,6 @@ static __always_inline __u64 reg_read(struct pt_regs *ctx, __u32 reg)
 static __always_inline struct inflight *inflight_of(struct thread_state *t, enum layer layer)
 {
 	return &t->call[layer == LAYER_PYTHON];
-}
-
-/* The page that the kernel maps into a process for return trampolines (kernel/events/uprobes.c: xol_area). 0: none yet. */
-static __always_inline __u64 trampoline_of(struct thread_state *t, __u32 image)
-{
-	if (t->trampoline && t->image == image)
-		return t->trampoline;
-	t->trampoline = BPF_CORE_READ(bpf_get_current_task_btf(), mm, uprobes_state.xol_area, vaddr);
-	t->image = image;
-	return t->trampoline;
 }
 
 static __always_inline void old_put_back(struct proc *p, enum layer layer, struct inflight *c)
@@ -158,22 +149,24 @@ static __always_inline struct thread_state *thread_need(struct proc *p, struct t
 	return t;
 }
 
-/* The sum on which a call is booked. Most calls repeat a stack that the thread showed lately. */
-static __always_inline __u32 sum_of_stack(struct proc *p, struct thread_state *t, struct stack_start *from, __u64 id,
-					  enum layer layer)
+/* The sum on which a call is booked. Most calls repeat a stack that the thread booked on lately. */
+static __always_inline __u32 sum_of_stack(struct pt_regs *ctx, struct proc *p, struct thread_state *t,
+					  struct stack_start *from, enum layer layer)
 {
-	struct recent *r = &t->recent[(id >> 8) & (RECENT_STACKS - 1)];
+	struct stack_ids ids;
 
-	if (r->stack_id == id && r->account == p->account)
+	stack_take(p, t, from, layer, &ids);
+	if (cfg.record_hits)
+		hit_record(ctx, t, ids.native);
+	struct recent_sum *r = &t->recent[(ids.id >> 8) & (RECENT_SUMS - 1)];
+	if (r->stack_id == ids.id && r->account == p->account)
 		return r->sum;
-	if (!bpf_map_lookup_elem(&stacks, &id))
-		id = stack_define(p, from, layer);
-	__u32 sum = sum_get(p->account, id);
+	__u32 sum = sum_get(p->account, &ids);
 	if (sum == NO_SUM) {
 		loss_count(p, LOSS_SUMS_FULL);
 		return sum;
 	}
-	r->stack_id = id;
+	r->stack_id = ids.id;
 	r->sum = sum;
 	r->account = p->account;
 	return sum;
@@ -235,6 +228,21 @@ static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, con
 		book_alloc(p, k->layer, 0, bytes, sum);
 }
 
+/* Where a probed function was called from. */
+static __always_inline __u64 caller_read(struct proc *p, __u64 slot)
+{
+	__u64 caller = 0;
+
+	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
+		loss_count(p, LOSS_USER_READ);
+	return caller;
+}
+
+static __always_inline struct stack_start heap_start(const struct pt_regs *ctx, const struct call_cookie *k, __u64 slot)
+{
+	return (struct stack_start){ .pc = ctx->ip, .sp = ctx->sp, .bp = ctx->bp, .slot = slot, .site = k->site };
+}
+
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
@@ -247,15 +255,15 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	if (is_nested(p, t, layer, slot))
 		return SKIP_RETURN;
 
-	struct stack_start from = { .slot = slot, .fp = ctx->bp, .below = slot, .site = k->site };
-	__u64 stack_id = stack_hash(p, &from, layer), caller = from.leaf, bytes = call_bytes(ctx, k);
+	__u64 caller = caller_read(p, slot), bytes = call_bytes(ctx, k);
 	__u32 sum;
 	if (is_wrapped(&t->wrap, slot, caller)) {
 		sum = t->wrap.sum;
 		bytes = t->wrap.bytes;
 		t->wrap.slot = 0;
 	} else {
-		sum = sum_of_stack(p, t, &from, stack_id, layer);
+		struct stack_start from = heap_start(ctx, k, slot);
+		sum = sum_of_stack(ctx, p, t, &from, layer);
 	}
 	struct inflight *c = inflight_of(t, layer);
 	if (is_return_unsafe(p, k, bytes)) {
@@ -359,8 +367,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	if (is_nested(p, t, layer, slot))
 		return;
-	struct stack_start from = { .slot = slot, .fp = ctx->bp, .below = slot, .site = k->site };
-	__u64 stack_id = stack_hash(p, &from, layer), caller = from.leaf;
+	__u64 caller = caller_read(p, slot);
 	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
 	int inner = is_wrapped(&t->wrap, slot, caller), again = inner && slot == t->wrap.slot;
 	t->wrap.inner_slot = slot;
@@ -372,7 +379,8 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		t->wrap.bytes = reg_read(ctx, k->size_reg);
 	if (inner)
 		return;
-	t->wrap.sum = sum_of_stack(p, t, &from, stack_id, layer);
+	struct stack_start from = heap_start(ctx, k, slot);
+	t->wrap.sum = sum_of_stack(ctx, p, t, &from, layer);
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
 	t->wrap.slot = slot;
 }

@@ -35,42 +35,16 @@ static __always_inline struct event *map_event(struct proc *p, __u32 kind)
 	return e;
 }
 
-/* The call was made by libc's wrapper: the stack begins with who called that. */
-static __always_inline void wrapper_skip(struct proc *p, struct stack_start *from)
-{
-	__u32 image = p->id.image;
-	struct map_entries *t = bpf_map_lookup_elem(&entries, &image);
-	__u64 caller;
-
-	for (int i = 0; t && i < MAP_WRAPPERS; i++) {
-		if (t->wrapper[i].ip != from->leaf)
-			continue;
-		__u64 slot = from->below + t->wrapper[i].slot_words * 8;
-		if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
-			return;
-		/* A libc with frame pointers: the wrapper's own frame lies below the slot; the caller's stands in it. */
-		if (from->fp < slot && from->fp >= from->below &&
-		    bpf_probe_read_user(&from->fp, sizeof(from->fp), (void *)from->fp))
-			from->fp = 1; /* no frame pointer: ends the walk */
-		from->leaf = caller;
-		from->below = slot;
-		from->is_ip = 0;
-		return;
-	}
-}
-
-static __always_inline __u64 syscall_stack(struct proc *p, __u16 site)
+/* The stack begins where the kernel was entered: most often in libc's wrapper, which user space knows by its name. */
+static __always_inline void syscall_stack(struct proc *p, struct thread_state *t, __u16 site, struct stack_ids *ret)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
-	struct stack_start from = { .site = site, .is_ip = 1 };
+	struct stack_start from = { .site = site };
 
-	from.leaf = BPF_CORE_READ(regs, ip);
-	from.fp = BPF_CORE_READ(regs, bp);
-	from.below = BPF_CORE_READ(regs, sp);
-	wrapper_skip(p, &from);
-	if (from.is_ip)
-		from.below -= 8; /* outside of a wrapper a frame may begin at the stack pointer itself */
-	return stack_capture(p, &from, LAYER_MAP);
+	from.pc = BPF_CORE_READ(regs, ip);
+	from.bp = BPF_CORE_READ(regs, bp);
+	from.sp = BPF_CORE_READ(regs, sp);
+	stack_take(p, t, &from, LAYER_MAP, ret);
 }
 
 static __always_inline void map_announce(struct proc *p, __u32 kind, const struct map_call *c)
@@ -107,14 +81,14 @@ static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
 		return 0;
 	case NR_MREMAP:
 		map_announce(p, EVENT_MREMAP, c);
-		c->stack_id = syscall_stack(p, SITE_MREMAP);
+		syscall_stack(p, t, SITE_MREMAP, &c->ids);
 		return 0;
 	case NR_BRK:
 		c->brk_before = BPF_CORE_READ(bpf_get_current_task_btf(), mm, brk);
-		c->stack_id = syscall_stack(p, SITE_BRK);
+		syscall_stack(p, t, SITE_BRK, &c->ids);
 		return 0;
 	}
-	c->stack_id = syscall_stack(p, SITE_MMAP);
+	syscall_stack(p, t, SITE_MMAP, &c->ids);
 	return 0;
 }
 
@@ -144,7 +118,7 @@ static __always_inline void map_done(struct proc *p, struct map_call *c, __u64 r
 	struct event *e = map_event(p, kind);
 	if (!e)
 		return;
-	e->map.stack_id = c->stack_id;
+	e->map.ids = c->ids;
 	e->map.addr = ret;
 	e->map.bytes = kind == EVENT_MREMAP_DONE ? c->args[2] : c->args[1];
 	e->map.old_addr = kind == EVENT_BRK ? c->brk_before : c->args[0];

@@ -91,7 +91,8 @@ struct proc_birth {
 	__u32 flags, ppid;
 	__u32 account;	    /* 0: its own */
 	__u32 keeps_losses; /* exec: they are the process's, not the image's */
-	__u64 exe_start, exe_end, lib_start, lib_end;
+	__u64 layout;
+	__u32 python;
 };
 
 /* A new account in a slot that is claimed, or whose process is between two images (exec: only one thread is left). */
@@ -102,10 +103,9 @@ static __always_inline void proc_fill(struct proc *p, __u32 slot, __u32 tgid, co
 	p->flags = b->flags;
 	p->id = b->id;
 	p->ppid = b->ppid;
-	p->exe_start = b->exe_start;
-	p->exe_end = b->exe_end;
-	p->lib_start = b->lib_start;
-	p->lib_end = b->lib_end;
+	p->layout = b->layout;
+	p->python = b->python;
+	p->layout_asked = 0;
 	__builtin_memset(p->live_bytes, 0, sizeof(p->live_bytes));
 	__builtin_memset(p->peak_live_bytes, 0, sizeof(p->peak_live_bytes));
 	if (!b->keeps_losses)
@@ -226,10 +226,8 @@ static __always_inline void proc_born(struct task_struct *parent, struct task_st
 	if (pp && pp->flags & PROC_FOLLOW) {
 		b.flags = pp->flags & ~(PROC_LATE | PROC_NAMED | PROC_BORROWS_MM);
 		b.id.image = pp->id.image;
-		b.exe_start = pp->exe_start;
-		b.exe_end = pp->exe_end;
-		b.lib_start = pp->lib_start;
-		b.lib_end = pp->lib_end;
+		b.layout = pp->layout;
+		b.python = pp->python;
 		if (BPF_CORE_READ(child, mm) == BPF_CORE_READ(parent, mm)) {
 			b.flags |= PROC_BORROWS_MM;
 			b.id = pp->id;

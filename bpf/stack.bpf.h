@@ -1,197 +1,274 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stacks: walked at a call's entry (never at its return, where the kernel's trampoline hides the return address), hashed, stored once.
+ * Stacks: taken at a call's entry (never at its return, where the kernel's trampoline hides the return address), identified by hashes,
+ * stored once. A stack is a pair of a native one (unwind.bpf.h) and, in a thread that runs Python, a chain of Python frames (python.bpf.h).
  *
- * The caller of the allocation function is always right: its return address is read from its known slot. The frames above come from
- * the chain of frame pointers, as far as it goes; the first word that is no frame pointer or leads to no code ends the walk, and the stack is
- * marked as incomplete. stack_walk is the seam: another unwinder replaces it and nothing else.
+ *	remembered? --yes--> id                                   stack_take
+ *	     | no
+ *	unwind into a scratch slot -> id -> store if new -> remember
+ *
+ * Definitions are stored under their hash and compared when they are met again; two that differ and share a hash are told as a collision.
  */
 #ifndef TIDEMARK_BPF_STACK_H
 #define TIDEMARK_BPF_STACK_H
 
-#include "loss.bpf.h"
+#include "python.bpf.h"
 
 #define ERR_EXIST (-17)
-#define FRAME_SPAN_MAX (1ull << 20) /* a single frame larger than 1 MiB is no frame */
-#define USER_ADDR_MIN 0x10000ull
-#define USER_ADDR_MAX 0x7ffffffff000ull
+#define NO_SCRATCH 0xffffffffu
 
-static __always_inline struct scratch *scratch_claim(__u32 *ret_index)
+static __always_inline struct stack_stat *stack_stats(void)
+{
+	__u32 zero = 0;
+	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
+
+	return st ? &st->stacks : NULL;
+}
+
+/* Per CPU; preemption may lose one: these tell how, not how much. */
+#define stack_stat_add(field) \
+	do { \
+		struct stack_stat *stat_ = stack_stats(); \
+		if (stat_) \
+			stat_->field++; \
+	} while (0)
+
+/* Index of a slot of working memory that is ours until it is released; NO_SCRATCH: all are taken. */
+static __always_inline __u32 scratch_claim(void)
 {
 	__u32 first = bpf_get_smp_processor_id() * SCRATCH_PER_CPU;
 
 	for (int i = 0; i < SCRATCH_PER_CPU; i++) {
 		__u32 index = (first + i) & (cfg.scratch_slots - 1);
 		struct scratch *s = bpf_map_lookup_elem(&scratches, &index);
-		if (s && __sync_val_compare_and_swap(&s->busy, 0, 1) == 0) {
-			*ret_index = index;
-			return s;
+		if (s && __sync_val_compare_and_swap(&s->busy, 0, 1) == 0)
+			return index;
+	}
+	return NO_SCRATCH;
+}
+
+static __always_inline void scratch_release(__u32 index)
+{
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &index);
+
+	if (s)
+		__sync_lock_test_and_set(&s->busy, 0);
+}
+
+static __always_inline __u64 hash_to_id(__u64 hash)
+{
+	hash &= ~STACK_ID_LAYER_MASK;
+	return hash ? hash : STACK_ID_LAYER_MASK + 1;
+}
+
+__noinline int stack_same(struct stack *a, struct stack *b)
+{
+	if (!a || !b || a->n_ips != b->n_ips || a->site != b->site)
+		return 0;
+	NO_UNROLL
+	for (int i = 0; i < STACK_MAX_FRAMES; i++) {
+		if (i >= a->n_ips)
+			break;
+		if (a->ip[i] != b->ip[i])
+			return 0;
+	}
+	return 1;
+}
+
+/* Stores what the scratch slot holds, if it is new. The id; 0: it could not be stored, counted. */
+__noinline __u64 stack_define(struct proc *p, struct thread_state *t, __u32 scratch, __u32 site)
+{
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
+
+	if (!p || !t || !s)
+		return 0;
+	struct stack *st = &s->stack;
+	__u64 id = hash_to_id(t->unwind.hash);
+	st->first_seen_in = p->id;
+	st->site = (__u16)site;
+	st->cut = t->unwind.cut;
+	st->n_ips = (__u8)t->unwind.n;
+	stack_stat_add(cut[st->cut & 7]);
+	struct stack *known = bpf_map_lookup_elem(&stacks, &id);
+	if (!known) {
+		long err = bpf_map_update_elem(&stacks, &id, st, BPF_NOEXIST);
+		if (!err)
+			stack_stat_add(defined);
+		if (!err)
+			return id;
+		/* Another CPU was first with this hash; it may still be gone again. */
+		known = err == ERR_EXIST ? bpf_map_lookup_elem(&stacks, &id) : NULL;
+		if (!known) {
+			loss_count(p, LOSS_STACKS_FULL);
+			return 0;
 		}
 	}
-	return NULL;
-}
-
-static __always_inline void scratch_release(struct scratch *s)
-{
-	__sync_lock_test_and_set(&s->busy, 0);
-}
-
-/* Where a walk begins. */
-struct stack_start {
-	__u64 slot; /* where the first address of the stack stands; 0: `leaf` is it */
-	__u64 leaf; /* first address of the stack; stack_hash reads it from the slot */
-	__u64 fp;
-	__u64 below;
-	__u16 site;
-	__u8 is_ip; /* the leaf is an instruction that ran, not a return address */
-};
-
-static __always_inline int is_code(const struct proc *p, __u64 addr)
-{
-	if (addr < USER_ADDR_MIN || addr >= USER_ADDR_MAX)
-		return 0;
-	if (!p->lib_end)
-		return 1;
-	return (addr >= p->exe_start && addr < p->exe_end) || (addr >= p->lib_start && addr < p->lib_end);
-}
-
-struct frame_words {
-	__u64 next_fp, return_addr;
-};
-
-/*
- * The stack from a call's return address up, read at once: that costs as much as one word. It lies on the program's own stack because
- * the kernel checks a copy into any other memory at length (hardened usercopy).
- */
-#define COPY_WORDS 16
-
-struct stack_copy {
-	__u64 base; /* 0: none: near the stack's end less than this can be read, and frames are read one by one */
-	__u64 word[COPY_WORDS];
-};
-
-static __always_inline int frame_read(const struct stack_copy *c, __u64 fp, struct frame_words *w)
-{
-	__u64 at = (fp - c->base) >> 3;
-
-	if (!c->base || at >= COPY_WORDS - 1 || c->base & 7)
-		return bpf_probe_read_user(w, sizeof(*w), (void *)fp);
-	w->next_fp = c->word[at & (COPY_WORDS - 1)];
-	w->return_addr = c->word[(at + 1) & (COPY_WORDS - 1)];
+	if (stack_same(known, st))
+		return id;
+	loss_count(p, LOSS_STACK_COLLISION);
 	return 0;
 }
 
-/* A walk's outcome. */
-struct walk {
-	__u64 hash;
-	__u32 n;
-	__u8 cut;
-};
-
-/*
- * Follows the frame pointers from a start. The hash grows with the frames; the addresses are kept only where there is room for them:
- * most calls repeat a stack whose definition is stored, and need the hash alone.
- */
-static __always_inline void stack_walk(const struct proc *p, const struct stack_copy *copy,
-				       const struct stack_start *from, struct walk *wk, struct stack *keep)
+static __always_inline void remember(struct thread_state *t, struct proc *p, const struct stack_start *from, __u64 id)
 {
-	__u64 fp = from->fp, below = from->below;
-	struct frame_words w;
+	struct unwind *u = &t->unwind;
+	__u32 index = u->remember;
 
-	wk->hash = table_mix(table_mix(0x7469646d61726bull, (__u64)p->id.image << 16 | from->site), from->leaf);
-	wk->n = 1;
-	wk->cut = CUT_NO_ROW;
-	for (__u32 n = 1; n <= STACK_MAX_FRAMES; n++) {
-		if (fp == 0) {
-			wk->cut = CUT_NONE;
-			return;
-		}
-		if (fp <= below || fp & 7 || fp - below > FRAME_SPAN_MAX)
-			return;
-		if (frame_read(copy, fp, &w))
-			return;
-		if (!is_code(p, w.return_addr))
-			return;
-		if (n == STACK_MAX_FRAMES) {
-			wk->cut = CUT_DEPTH;
-			return;
-		}
-		if (keep)
-			keep->ip[n] = w.return_addr;
-		wk->hash = table_mix(wk->hash, w.return_addr);
-		wk->n = n + 1;
-		below = fp;
-		fp = w.next_fp;
+	if (index >= REMEMBERED)
+		return;
+	struct remembered *r = &t->remembered[index];
+	r->layout = 0;
+	/* What was cut may be whole the next time: the mapping is known then, or the page is there. */
+	if (u->forgettable || u->cut == CUT_NO_MAPPING || u->cut == CUT_MEMORY || !id)
+		return;
+	r->ip = from->pc;
+	r->native_id = id;
+	r->hash = u->hash;
+	r->check = u->check;
+	r->bp = from->bp - from->sp;
+	r->image = p->id.image;
+	r->site = from->site;
+	r->n = u->n_slots;
+	r->bp_at_hit = u->bp_at_hit;
+	r->layout = p->layout;
+}
+
+static __always_inline int is_remembered(const struct remembered *r, const struct proc *p,
+					 const struct stack_start *from)
+{
+	return r->layout && r->layout == p->layout && r->ip == from->pc && r->image == p->id.image &&
+	       r->site == from->site;
+}
+
+/* The id of the native stack; 0: unknown, counted. A global function: the verifier checks it once, not once per path that calls it. */
+__noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct stack_start *from)
+{
+	if (!p || !t || !from)
+		return 0;
+	__u64 seed = table_mix(0x7469646d61726bull, (__u64)p->id.image << 16 | from->site), caller = from->pc, id = 0;
+
+	stack_end_guess(t, from->sp);
+	t->window_bytes = 0;
+	(void)window_load(t, from->sp); /* what can't be read shows at the first word that is wanted */
+	if (from->slot && word_at(t, from->slot, &caller))
+		loss_count(p, LOSS_USER_READ);
+	__u32 place = remember_place(from, caller);
+	stack_stat_add(taken);
+	if (place < REMEMBERED && is_remembered(&t->remembered[place], p, from))
+		id = remembered_check(t, from, seed, place);
+	t->was_repeated = id != 0;
+	if (id) {
+		stack_stat_add(repeated);
+		return id;
 	}
-}
-
-static __always_inline __u64 stack_id_of(__u64 hash, enum layer layer)
-{
-	hash &= ~STACK_ID_LAYER_MASK;
-	return (hash ? hash : STACK_ID_LAYER_MASK + 1) | layer;
-}
-
-/* Stores the definition of a stack that was not seen before, from a second walk. Its id, or the layer's unknown stack. */
-__noinline __u64 stack_define(struct proc *p, struct stack_start *from, __u32 layer)
-{
-	struct stack_copy none = {};
-	struct walk wk;
-	__u32 index;
-
-	if (!p || !from)
-		return layer;
-	struct scratch *s = scratch_claim(&index);
-	if (!s) {
+	__u32 scratch = scratch_claim();
+	if (scratch == NO_SCRATCH) {
 		loss_count(p, LOSS_SCRATCH_BUSY);
-		return layer;
+		return 0;
 	}
-	struct stack *st = &s->stack;
-	st->ip[0] = from->leaf + from->is_ip;
-	stack_walk(p, &none, from, &wk, st);
-	__u64 id = stack_id_of(wk.hash, layer);
-	st->site = from->site;
-	st->cut = wk.cut;
-	st->n_ips = wk.n;
-	st->first_seen_in = p->id;
-	long err = bpf_map_update_elem(&stacks, &id, st, BPF_NOEXIST);
-	scratch_release(s);
-	if (err && err != ERR_EXIST) { /* -EEXIST: another CPU was first with the same stack */
-		loss_count(p, LOSS_STACKS_FULL);
-		return layer;
-	}
-	if (wk.cut == CUT_DEPTH)
-		loss_count(p, LOSS_STACK_TRUNCATED);
+	if (place < REMEMBERED)
+		t->remembered[place].layout = 0; /* its slots are overwritten from now on */
+	unwind_begin(t, from, seed, place);
+	(void)unwind_all(p, t, scratch, from->slot); /* t->unwind.cut says how it ended */
+	id = stack_define(p, t, scratch, from->site);
+	scratch_release(scratch);
+	remember(t, p, from, id);
+	stack_stat_add(unwound);
 	return id;
 }
 
-/*
- * The id of the stack that begins there; never fails: what can't be had is booked on the layer's unknown stack and counted.
- * A global function: the verifier checks it once, not once per path that calls it (as all __noinline ones here); hence the checks for NULL.
- */
-__noinline __u64 stack_hash(struct proc *p, struct stack_start *from, __u32 layer)
+/* Names are read from the process while its code objects are there. */
+static __always_inline void python_tell(struct proc *p, __u64 id)
 {
-	struct stack_copy copy;
-	struct walk wk;
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
 
-	if (!p || !from)
-		return layer;
-	copy.base = from->slot;
-	if (!from->slot || bpf_probe_read_user(copy.word, sizeof(copy.word), (void *)from->slot)) {
-		copy.base = 0;
-		copy.word[0] = from->leaf;
-		if (from->slot && bpf_probe_read_user(copy.word, sizeof(copy.word[0]), (void *)from->slot))
-			loss_count(p, LOSS_USER_READ);
+	if (!e) {
+		loss_count(p, LOSS_RING_FULL);
+		return;
 	}
-	from->leaf = copy.word[0];
-	stack_walk(p, &copy, from, &wk, NULL);
-	return stack_id_of(wk.hash, layer);
+	e->kind = EVENT_PYTHON;
+	e->tid = 0;
+	e->account = p->account;
+	e->other_account = 0;
+	e->id = p->id;
+	e->ts_ns = 0;
+	__builtin_memset(&e->map, 0, sizeof(e->map));
+	e->map.ids.python = id;
+	bpf_ringbuf_submit(e, 0); /* wakes user space unless it is at work already */
 }
 
-static __always_inline __u64 stack_capture(struct proc *p, struct stack_start *from, __u32 layer)
+/* Walks once more, into a scratch slot, and stores the chain. 1: it is stored. */
+__noinline int chain_define(struct proc *p, struct thread_state *t, __u64 id)
 {
-	__u64 id = stack_hash(p, from, layer);
+	if (!p || !t)
+		return 0;
+	__u32 scratch = scratch_claim();
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
+	if (scratch == NO_SCRATCH || !s) {
+		loss_count(p, LOSS_SCRATCH_BUSY);
+		return 0;
+	}
+	(void)python_walk(t, p->python, p->id.image, scratch);
+	struct python_chain *c = &s->chain;
+	c->first_seen_in = p->id;
+	c->python = p->python;
+	c->n = t->walk.n;
+	c->flags = t->walk.flags;
+	/* The frames are this thread's own: nobody changes them while it is here. */
+	long err = hash_to_id(t->walk.hash) == id ? bpf_map_update_elem(&python_chains, &id, c, BPF_NOEXIST) : -1;
+	scratch_release(scratch);
+	if (err && err != ERR_EXIST) {
+		loss_count(p, LOSS_STACKS_FULL);
+		return 0;
+	}
+	if (!err) {
+		stack_stat_add(python_defined);
+		python_tell(p, id);
+	}
+	return 1;
+}
 
-	return bpf_map_lookup_elem(&stacks, &id) ? id : stack_define(p, from, layer);
+/* The id of the thread's Python frames; 0: it has none. */
+__noinline __u64 stack_python(struct proc *p, struct thread_state *t)
+{
+	if (!p || !t || !p->python)
+		return 0;
+	if (!python_walk(t, p->python, p->id.image, NO_SCRATCH)) {
+		stack_stat_add(python_foreign);
+		return 0;
+	}
+	__u64 id = hash_to_id(t->walk.hash);
+	stack_stat_add(python_taken);
+	struct python_chain *known = bpf_map_lookup_elem(&python_chains, &id);
+	if (!known)
+		return chain_define(p, t, id) ? id : 0;
+	if (known->n == t->walk.n)
+		return id;
+	loss_count(p, LOSS_STACK_COLLISION);
+	return 0;
+}
+
+/* The page that the kernel maps into a process for return trampolines (kernel/events/uprobes.c: xol_area). 0: none yet. */
+static __always_inline __u64 trampoline_of(struct thread_state *t, __u32 image)
+{
+	if (t->image != image) {
+		t->image = image;
+		t->trampoline = 0;
+		t->python_key = 0;
+	}
+	if (!t->trampoline)
+		t->trampoline = BPF_CORE_READ(bpf_get_current_task_btf(), mm, uprobes_state.xol_area, vaddr);
+	return t->trampoline;
+}
+
+/* The stack that begins there; never fails: what can't be had is booked on the layer's unknown stack and counted. */
+static __always_inline void stack_take(struct proc *p, struct thread_state *t, struct stack_start *from,
+				       enum layer layer, struct stack_ids *ret)
+{
+	(void)trampoline_of(t, p->id.image);
+	ret->native = stack_native(p, t, from);
+	ret->python = stack_python(p, t);
+	ret->id = stack_id_of(ret->native, ret->python, cfg.by_thread ? bpf_get_current_task_btf()->pid : 0, layer);
 }
 
 #endif

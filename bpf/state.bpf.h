@@ -4,7 +4,9 @@
 #define TIDEMARK_BPF_STATE_H
 
 #include "abi.h"
+#include "python.h"
 #include "shapes.h"
+#include "unwind.h"
 
 /*
  * The outermost allocation call of one layer that has not returned yet. Calls inside it belong to it, so one record per
@@ -39,7 +41,7 @@ struct wrap {
 struct map_call {
 	__u32 nr; /* system call number + 1; 0: none */
 	__u32 pad;
-	__u64 stack_id;
+	struct stack_ids ids;
 	__u64 args[5];
 	__u64 brk_before;
 };
@@ -55,29 +57,110 @@ struct map_call {
 #endif
 
 #define TRACKED_LAYERS 2 /* heap, python: layers whose calls nest */
-#define RECENT_STACKS 8
 
-/* A stack that this thread showed lately: its definition is stored and its sum's place is known. */
-struct recent {
+/*
+ * A piece of the target's memory, read at once: 4 KiB cost about as much as two words read one by one. It lies in the thread's own
+ * state, because programs can be preempted, and because the kernel checks a copy into large shared memory at length (hardened usercopy).
+ */
+#define WINDOW_BYTES 4096u
+#define WINDOW_WORDS (WINDOW_BYTES / 8)
+
+/* A stack on its way outwards. */
+struct unwind {
+	__u64 pc, sp, bp;
+	__u64 bp_slot;	/* where bp was loaded from; 0: it is the register of the hit */
+	__u64 start_sp; /* of the hit: slots are remembered relative to it */
+	__u64 hash, check;
+	__u64 range_start, range_bytes, bias; /* the mapping of the frame before: most often of the next, too */
+	__u32 page, n;
+	__u64 instance;	  /* struct return_instance: the next one to look at; 0: not begun */
+	__u16 n_slots;	  /* remembered so far */
+	__u8 exact;	  /* pc is an instruction that has not run; else it is a return address */
+	__u8 cut;	  /* enum stack_cut */
+	__u8 forgettable; /* what it depends on can't be remembered as slots */
+	__u8 bp_noted;	  /* the memory or register that bp came from is remembered */
+	__u8 bp_lost;
+	__u8 bp_at_hit; /* a rule used bp as it was at the hit */
+	__u32 remember; /* index in `remembered` that is being filled */
+};
+
+/*
+ * A stack that this thread showed lately: where its return addresses stand, as words above the stack pointer of the hit, and
+ * where the frame pointers stand that its rules used (REMEMBER_CHECK). What stood there is kept as hashes.
+ *
+ * Equal words at these places prove the same stack: the probed instruction and its stack pointer give the first frame's CFA by the rule of the
+ * instruction; a return address at its place gives the next rule, and so the next CFA; and so on.
+ */
+#define REMEMBERED 6
+#define REMEMBERED_SLOTS 192
+#define REMEMBER_CHECK 0x8000u /* the word, less the stack pointer of the hit, goes into `check` */
+#define REMEMBER_REACH 0x7fffu /* words */
+
+struct remembered {
+	__u64 layout; /* rules may differ under another; 0: empty */
+	__u64 ip;
+	__u64 native_id;
+	__u64 hash, check;
+	__u64 bp; /* as it was at the hit, less the stack pointer; if bp_at_hit */
+	__u32 image;
+	__u16 site, n;
+	__u8 bp_at_hit;
+	__u8 pad[7];
+	__u16 slot[REMEMBERED_SLOTS];
+};
+
+/* Python frames on their way outwards. A frame is held back until it is known whether it is an entry. */
+struct python_walk {
+	__u64 frame;   /* the next one's address */
+	__u64 hash;
+	__u64 pending; /* python_frame_pack; 0: none */
+	__u32 pending_id;
+	__u32 python; /* index in `pythons` */
+	__u16 n, flags; /* enum python_chain_flag */
+	__u32 pad;
+};
+
+/* A sum that this thread booked on lately: its stack's definition is stored. */
+#define RECENT_SUMS 16
+
+struct recent_sum {
 	__u64 stack_id; /* 0: none */
 	__u32 sum, account;
 };
 
 struct thread_state {
 	__u32 account;	  /* of the process, as found last; 0: not yet */
-	__u32 image;	  /* image for which trampoline holds */
+	__u32 image;	  /* image for which trampoline and python_key hold */
 	__u64 trampoline; /* where the kernel's return trampoline lies in this process; 0: not looked up yet */
+	__u64 stack_end;  /* what is read of the stack ends here; 0: not known */
+	__u32 python_key; /* of the thread-specific data, plus one; 0: not known */
+	__u32 was_repeated; /* the stack that was taken last */
 	struct inflight call[TRACKED_LAYERS];
 	struct wrap wrap;
 	struct map_call map;
-	struct recent recent[RECENT_STACKS];
+	struct recent_sum recent[RECENT_SUMS];
+	struct unwind unwind;
+	struct python_walk walk;
+	__u64 window_base; /* what `window` holds: */
+	__u64 window_bytes;
+	__u64 window[WINDOW_WORDS];
+	struct remembered remembered[REMEMBERED];
 };
+
+/*
+ * The kernel allocates it in powers of two, with some 150 bytes of its own around it (kernel/bpf/bpf_local_storage.c: struct bpf_local_storage_elem, two
+ * cache lines).
+ */
+_Static_assert(sizeof(struct thread_state) <= 8192 - 192, "thread_state");
 
 /* One slot of working memory. Uprobe programs can be preempted (6.0 and newer), so a slot is claimed, not assumed. */
 struct scratch {
 	__u32 busy;
 	__u32 pad;
-	struct stack stack;
+	union {
+		struct stack stack;
+		struct python_chain chain;
+	};
 };
 
 #endif

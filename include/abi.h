@@ -59,8 +59,9 @@ struct proc {
 	struct proc_key id;
 	__u32 ppid;
 	__u32 swept; /* turns of the slot up to here are out of all tables; written by user space */
-	/* Where the code lies, for telling return addresses from data: the executable's text and the libraries'. lib_end 0: not known yet. */
-	__u64 exe_start, exe_end, lib_start, lib_end;
+	__u64 layout;	    /* its ranges (include/unwind.h), written by user space; 0: not known yet */
+	__u32 python;	    /* index in `pythons`, written by user space; 0: no Python that could be walked */
+	__u32 layout_asked; /* user space was told of code in no range, and has not looked yet */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
 	__u64 losses[LOSS_NR];
@@ -85,10 +86,17 @@ struct live_bucket {
 };
 
 /*
- * Stack ids are 64-bit hashes over program image, site and return addresses; the low 4 bits are
+ * A stack is a pair: the native one and the Python one that goes with it, each stored once (`stacks`, `python_chains`) under a hash of what
+ * it consists of. The pair's own id is a hash of both, and of the thread where threads are told apart (tables.h: stack_id_of); its low 4 bits are
  * the layer. An id with all upper bits zero is the stack "unknown" of its layer.
  */
 #define STACK_ID_LAYER_MASK 15ull
+
+struct stack_ids {
+	__u64 id;
+	__u64 native; /* 0: unknown */
+	__u64 python; /* 0: none */
+};
 
 /*
  * `sums`: per (account, stack), cumulative. tracked live = alloc - free - untracked; untracked blocks' frees can't be told. Searched
@@ -98,9 +106,9 @@ struct live_bucket {
 
 struct sum {
 	__u64 key; /* sum_key(); 0: free */
-	__u64 stack_id;
+	struct stack_ids ids;
 	__u32 account; /* 0 while being filled */
-	__u32 pad;
+	__u32 tid;     /* whose calls; 0: of all threads */
 	__u64 alloc_bytes, alloc_count;
 	__u64 free_bytes, free_count;
 	__u64 untracked_bytes, untracked_count;
@@ -146,6 +154,8 @@ enum event_kind {
 	EVENT_MREMAP_DONE, /* addr, bytes: new place */
 	EVENT_UNDO,	   /* the munmap or mremap announced last by this thread failed */
 	EVENT_BRK,	   /* addr: new end, old_addr: end before */
+	EVENT_LAYOUT,	   /* addr: code in no range that is known; told once until user space looked */
+	EVENT_PYTHON,	   /* ids.python: a chain whose names have to be read soon */
 	EVENT_NR
 };
 
@@ -157,7 +167,7 @@ struct event {
 	__u64 ts_ns; /* CLOCK_MONOTONIC */
 	union {
 		struct {
-			__u64 stack_id;
+			struct stack_ids ids;
 			__u64 addr, bytes;
 			__u64 old_addr, old_bytes;
 			__u32 mmap_flags; /* MAP_* */
@@ -173,18 +183,6 @@ struct event {
 		} life;
 		struct proc final;
 	};
-};
-
-#define MAP_WRAPPERS 12
-
-/*
- * Where mapping calls of one program image enter the kernel: instruction behind `syscall`, words from rsp up to the return
- * address. ip 0: none. Value of `entries`, key: image number.
- */
-struct map_entries {
-	struct {
-		__u64 ip, slot_words;
-	} wrapper[MAP_WRAPPERS];
 };
 
 /* Value of `cpu_stats`, one per CPU. body: run time of the programs, measured on one hit of BODY_SAMPLE. */
@@ -220,6 +218,8 @@ struct config {
 	__u32 adopt_flags;	      /* enum proc_flag of those */
 	__u32 scratch_slots;	      /* a power of two >= 4 per CPU */
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
+	__u32 by_thread;   /* != 0: sums of one thread each */
+	__u32 record_hits; /* != 0: for the tests' oracle (include/hit.h) */
 	__u32 pad;
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };
@@ -227,10 +227,10 @@ struct config {
 _Static_assert(sizeof(struct proc_key) == 16, "proc_key");
 _Static_assert(sizeof(struct live_block) == 16, "live_block");
 _Static_assert(sizeof(struct live_bucket) == 24 * LIVE_WAYS, "live_bucket");
-_Static_assert(sizeof(struct sum) == 80, "sum");
+_Static_assert(sizeof(struct sum) == 96, "sum");
 _Static_assert(sizeof(struct stack) == 24 + 8 * STACK_MAX_FRAMES, "stack");
 _Static_assert(sizeof(struct event) == 40 + sizeof(struct proc), "event");
-_Static_assert(sizeof(struct proc) == 72 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
+_Static_assert(sizeof(struct proc) == 56 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
 _Static_assert(1 << PROC_SLOT_BITS == PROC_SLOTS, "slots");
 
 #endif

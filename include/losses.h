@@ -16,7 +16,7 @@
 	  "live map busy or out of memory: block counted in totals, its free will not be seen") \
 	X(SUMS_FULL, "sums_full", "table of sums full: the call is not counted") \
 	X(STACKS_FULL, "stacks_full", "stack table full: bytes booked on an unknown stack") \
-	X(STACK_TRUNCATED, "stack_truncated", "stack deeper than the limit: outer frames missing") \
+	X(STACK_COLLISION, "stack_collision", "two stacks of one hash: bytes booked on an unknown stack") \
 	X(SCRATCH_BUSY, "scratch_busy", "no free scratch slot: bytes booked on an unknown stack") \
 	X(THREAD_STATE, "thread_state", "no thread state available: the call is not counted") \
 	X(MISSED_RETURN, "missed_return", "a call's return was not seen: its block is not counted") \

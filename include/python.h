@@ -113,12 +113,11 @@ struct python_chain {
 	__u32 python; /* index in `pythons` */
 	__u16 n;
 	__u16 flags; /* enum python_chain_flag */
-	__u64 frame[PYTHON_FRAMES_MAX];
-	__u32 code_id[PYTHON_FRAMES_MAX];
-	__u32 pad;
+	__u64 frame[PYTHON_FRAMES_MAX + 1]; /* the last one is never used: the verifier wants a mask */
+	__u32 code_id[PYTHON_FRAMES_MAX + 1];
 };
 
 _Static_assert(sizeof(struct python_info) == 48, "python_info");
-_Static_assert(sizeof(struct python_chain) == 24 + 12 * PYTHON_FRAMES_MAX + 4, "python_chain");
+_Static_assert(sizeof(struct python_chain) == 24 + 12 * (PYTHON_FRAMES_MAX + 1), "python_chain");
 
 #endif

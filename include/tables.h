@@ -62,6 +62,19 @@ static inline __u32 live_place(__u64 key, __u32 choice, __u32 buckets)
 	return (__u32)(((choice ? h >> 32 : h & 0xffffffff) * buckets) >> 32);
 }
 
+/* The pair's id; tid 0: of all threads. Without Python frames it is the native stack's own. */
+static inline __u64 stack_id_of(__u64 native, __u64 python, __u32 tid, __u32 layer)
+{
+	__u64 h = python ? table_mix(native, python) : native;
+
+	if (!native)
+		return layer;
+	if (tid)
+		h = table_mix(h, tid);
+	h &= ~STACK_ID_LAYER_MASK;
+	return (h ? h : STACK_ID_LAYER_MASK + 1) | layer;
+}
+
 static inline __u64 sum_key(__u64 stack_id, __u32 account)
 {
 	__u64 h = table_mix(stack_id, account);

@@ -67,6 +67,7 @@ struct unwind_rule {
 	__s16 bp_off;
 	__s32 cfa_off;
 	__s32 cfa_add;
+	__u32 pad; /* the kernel keeps array elements at multiples of 8 bytes */
 };
 
 /* Rule 0 is { UNWIND_NONE }. */
@@ -99,7 +100,7 @@ static inline __u32 layout_n(__u64 layout)
 }
 
 _Static_assert(sizeof(struct unwind_page) == 8, "unwind_page");
-_Static_assert(sizeof(struct unwind_rule) == 12, "unwind_rule");
+_Static_assert(sizeof(struct unwind_rule) == 16, "unwind_rule");
 _Static_assert(sizeof(struct unwind_range) == 32, "unwind_range");
 
 #endif

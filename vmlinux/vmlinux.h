@@ -101,6 +101,12 @@ struct signal_struct;
 
 struct css_set;
 
+struct uprobe_task;
+
+struct thread_struct {
+	long unsigned int fsbase;
+};
+
 struct task_struct {
 	struct thread_info thread_info;
 	void *stack;
@@ -120,6 +126,22 @@ struct task_struct {
 	struct nsproxy *nsproxy;
 	struct signal_struct *signal;
 	struct css_set *cgroups;
+	struct uprobe_task *utask;
+	struct thread_struct thread;
+};
+
+struct return_instance;
+
+struct uprobe_task {
+	struct return_instance *return_instances;
+};
+
+struct return_instance {
+	long unsigned int func;
+	long unsigned int stack;
+	long unsigned int orig_ret_vaddr;
+	bool chained;
+	struct return_instance *next;
 };
 
 struct signal_struct {

@@ -5,7 +5,6 @@
 #include <string.h>
 #include <uthash.h>
 
-#include "collect/place.h"
 #include "tables.h"
 #include "util/clock.h"
 #include "util/mem.h"
@@ -107,16 +106,28 @@ void accounts_set_flags(struct accounts *a, uint32_t account, uint32_t set, uint
 	(void)__sync_fetch_and_and(&p->flags, ~clear);
 }
 
-void accounts_set_text(struct accounts *a, uint32_t account, const struct text_ranges *t)
+void accounts_set_layout(struct accounts *a, uint32_t account, uint64_t layout)
 {
 	struct proc *p = slot_of(a, account);
 
-	if (!p)
-		return;
-	p->exe_start = t->exe_start;
-	p->exe_end = t->exe_end;
-	p->lib_start = t->lib_start;
-	__atomic_store_n(&p->lib_end, t->lib_end, __ATOMIC_RELEASE); /* last: it says that the rest is known */
+	if (p)
+		__atomic_store_n(&p->layout, layout, __ATOMIC_RELEASE); /* its ranges are written */
+}
+
+void accounts_set_python(struct accounts *a, uint32_t account, uint32_t slot)
+{
+	struct proc *p = slot_of(a, account);
+
+	if (p)
+		__atomic_store_n(&p->python, slot, __ATOMIC_RELEASE);
+}
+
+void accounts_answer(struct accounts *a, uint32_t account)
+{
+	struct proc *p = slot_of(a, account);
+
+	if (p && p->layout_asked)
+		__atomic_store_n(&p->layout_asked, 0, __ATOMIC_RELEASE);
 }
 
 static struct dead *dead_find(const struct accounts *a, uint32_t account)

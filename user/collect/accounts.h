@@ -28,9 +28,11 @@ const struct proc *accounts_get(const struct accounts *a, uint32_t account);
 const struct proc *accounts_slot(const struct accounts *a, uint32_t i);
 /* Sets and clears enum proc_flag; nothing if the account is gone. */
 void accounts_set_flags(struct accounts *a, uint32_t account, uint32_t set, uint32_t clear);
-/* Text ranges of the image; nothing if the account is gone. */
-struct text_ranges;
-void accounts_set_text(struct accounts *a, uint32_t account, const struct text_ranges *t);
+/* What stacks need; nothing if the account is gone. */
+void accounts_set_layout(struct accounts *a, uint32_t account, uint64_t layout);
+void accounts_set_python(struct accounts *a, uint32_t account, uint32_t slot);
+/* The kernel side may ask for the layout again. */
+void accounts_answer(struct accounts *a, uint32_t account);
 
 void accounts_end(struct accounts *a, uint32_t account);
 bool accounts_is_dead(const struct accounts *a, uint32_t account);

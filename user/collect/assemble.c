@@ -1,23 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "collect/assemble.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
 #include <math.h>
 #include <string.h>
 
 #include "collect/kmaps.h"
 #include "collect/procview.h"
+#include "collect/threads.h"
 #include "util/arena.h"
 #include "util/clock.h"
 #include "util/fs.h"
 #include "util/mem.h"
-
-struct known_stack {
-	uint64_t id;
-	uint32_t image; /* 0: the unknown stack */
-	UT_hash_handle hh;
-};
 
 /* Growing lists while one snapshot is made; they end up in its arena. */
 struct work {
@@ -37,69 +31,13 @@ void snapshot_free(struct snapshot *s)
 		arena_free(s->arena); /* the snapshot itself lies in it */
 }
 
-void assembly_done(struct assembly *a)
+/* First sight of a stack: it is defined now, while the process is there. */
+static void define_stack(struct work *w, const struct stack_ids *ids, const struct proc_key *seen_in)
 {
-	struct known_stack *k, *next;
+	struct snap_stackdef def;
 
-	HASH_ITER(hh, a->known, k, next) {
-		HASH_DEL(a->known, k);
-		free(k);
-	}
-}
-
-/* NULL: it was known. */
-static struct known_stack *know(struct assembly *a, uint64_t id)
-{
-	struct known_stack *k = NULL;
-
-	HASH_FIND(hh, a->known, &id, sizeof(id), k);
-	if (k)
-		return NULL;
-	k = xcalloc(1, sizeof(*k));
-	k->id = id;
-	HASH_ADD(hh, a->known, id, sizeof(k->id), k);
-	return k;
-}
-
-/* Stacks belong to an image: when its last process is gone, they make room for others. */
-static void forget_stacks(struct assembly *a)
-{
-	struct known_stack *k, *next;
-
-	if (a->images_ended == a->follow->images_ended)
+	if (!stackdefs_take(w->a->defs, w->arena, ids, seen_in, &def))
 		return;
-	a->images_ended = a->follow->images_ended;
-	HASH_ITER(hh, a->known, k, next) {
-		if (!k->image || follow_has_image(a->follow, k->image))
-			continue;
-		(void)bpf_map_delete_elem(loader_map_fd(a->loader, KMAP_STACKS), &k->id); /* gone already: as good */
-		HASH_DEL(a->known, k);
-		free(k);
-	}
-}
-
-/* First sight of a stack: its addresses are placed in files now, while the process is there. */
-static void define_stack(struct work *w, uint64_t id, const struct proc_key *seen_in)
-{
-	struct snap_stackdef def = { .stack_id = id, .site = site_name(SITE_NONE) };
-	struct stack st;
-
-	struct known_stack *k = know(w->a, id);
-	if (!k)
-		return;
-	if (id > STACK_ID_LAYER_MASK && !bpf_map_lookup_elem(loader_map_fd(w->a->loader, KMAP_STACKS), &id, &st)) {
-		struct snap_frame *frames = arena_alloc(w->arena, st.n_ips, sizeof(*frames));
-		const struct proc_key *owner = follow_find(w->a->follow, &st.first_seen_in) ? &st.first_seen_in
-											    : seen_in;
-		for (uint32_t i = 0; i < st.n_ips && i < STACK_MAX_FRAMES; i++)
-			frames[i] = places_frame(w->a->places, owner, st.ip[i], true);
-		k->image = st.first_seen_in.image;
-		def.site = site_name(st.site);
-		def.complete = st.cut == CUT_NONE;
-		def.cut = st.cut;
-		def.n_frames = st.n_ips;
-		def.frames = frames;
-	}
 	w->defs = grow_to(w->defs, &w->cap_defs, w->n_defs + 1, sizeof(*w->defs));
 	w->defs[w->n_defs++] = def;
 }
@@ -151,6 +89,14 @@ static void take_ages(struct work *w, uint32_t sum, struct snap_stack *s)
 	}
 }
 
+static void take_thread(struct work *w, const struct watched *owner, uint32_t tid, struct snap_stack *s)
+{
+	if (!tid)
+		return;
+	s->tid = tid;
+	s->thread = threads_name(w->a->threads, owner->account, owner->pid, tid);
+}
+
 /* Entries of accounts that ended leave the table as they are met. */
 static void take_sum(struct work *w, uint32_t index, struct sum *shared)
 {
@@ -168,11 +114,12 @@ static void take_sum(struct work *w, uint32_t index, struct sum *shared)
 		return; /* born since the events were read: the next snapshot has it */
 	struct snap_stack *s = stack_push(w);
 	s->id = owner->id;
-	s->stack_id = sum.stack_id;
-	s->layer = (enum layer)(sum.stack_id & STACK_ID_LAYER_MASK);
+	s->stack_id = sum.ids.id;
+	s->layer = (enum layer)(sum.ids.id & STACK_ID_LAYER_MASK);
+	take_thread(w, owner, sum.tid, s);
 	s->counts = counts_of(&sum);
 	take_ages(w, index, s);
-	define_stack(w, sum.stack_id, &owner->id);
+	define_stack(w, &sum.ids, &owner->id);
 }
 
 static void take_sums(struct work *w)
@@ -227,15 +174,19 @@ static void take_range(const struct range_sum *r, void *ctx)
 {
 	struct work *w = ctx;
 
-	if (!follow_find(w->a->follow, &r->proc))
+	const struct watched *owner = follow_find(w->a->follow, &r->proc);
+
+	if (!owner)
 		return;
 	struct snap_stack *s = stack_push(w);
 	s->id = r->proc;
-	s->stack_id = r->stack_id;
+	s->stack_id = r->ids.id;
+	if (w->a->by_thread)
+		take_thread(w, owner, r->tid, s);
 	s->layer = LAYER_MAP;
 	s->counts = counts_of(&r->sum);
 	s->file_bytes = r->file_live_bytes;
-	define_stack(w, r->stack_id, &r->proc);
+	define_stack(w, &r->ids, &r->proc);
 }
 
 static bool is_dead(uint32_t account, void *ctx)
@@ -263,7 +214,6 @@ static void read_tables(struct work *w)
 	join_stacks(w);
 	if (walked == 1) /* both tables were swept whole */
 		accounts_buried(a->accounts, began_ns);
-	forget_stacks(a);
 }
 
 static double share_pct(uint64_t part_ns, uint64_t whole_ns)
@@ -285,7 +235,8 @@ static void read_maps(struct work *w, struct snap_self *self)
 		blocks += w->stacks[i].layer == LAYER_MAP ? 0 : w->stacks[i].counts.live_count;
 	maps[KMAP_LIVE].entries = blocks;
 	maps[KMAP_SUMS].entries = w->n_stacks;
-	maps[KMAP_STACKS].entries = HASH_COUNT(w->a->known);
+	maps[KMAP_STACKS].entries = stackdefs_known(w->a->defs);
+	maps[KMAP_PYTHON_CHAINS].entries = stackdefs_known_chains(w->a->defs);
 	maps[KMAP_PROCS].entries = HASH_COUNT(w->a->follow->all);
 	self->maps = maps;
 	self->n_maps = KMAP_NR;
@@ -313,6 +264,16 @@ static void add_losses(struct work *w, const struct snapshot *s, struct snap_sel
 	}
 }
 
+/* Counters one by one: all of the struct's fields are such. */
+static struct cpu_stat stat_since(const struct cpu_stat *now, const struct cpu_stat *before)
+{
+	struct cpu_stat d = *now;
+
+	for (size_t i = 0; i < sizeof(d) / sizeof(uint64_t); i++)
+		((uint64_t *)&d)[i] -= ((const uint64_t *)before)[i];
+	return d;
+}
+
 static void read_self(struct work *w, const struct snapshot *s, struct snap_self *self)
 {
 	struct assembly *a = w->a;
@@ -321,23 +282,20 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	double seconds = s->seconds > 0 ? s->seconds : NAN;
 
 	(void)kmap_percpu_sum(loader_map_fd(a->loader, KMAP_CPU_STATS), 0, (uint64_t *)&st, sizeof(st) / 8);
-	uint64_t observed = minus(st.runs, st.foreign_hits);
+	struct cpu_stat d = stat_since(&st, &a->last);
 	self->cpu_pct = a->last_ns ? share_pct(cpu_ns - a->last_cpu_ns, elapsed_ns) : NAN;
 	self->rss_bytes = own_rss();
-	self->hits_per_s = (double)(observed - a->last_hits) / seconds;
-	self->foreign_hits_per_s = (double)(st.foreign_hits - a->last_foreign) / seconds;
+	self->hits_per_s = (double)minus(d.runs, d.foreign_hits) / seconds;
+	self->foreign_hits_per_s = (double)d.foreign_hits / seconds;
 	self->target_overhead_pct = NAN;
 	self->probe_scope = attacher_scope(a->attacher) == SCOPE_HOST ? "host" : "process";
 	self->attached_share = 1;
-	uint64_t samples = st.body_samples - a->last_body_samples;
-	self->body_ns = samples ? (double)(st.body_ns - a->last_body_ns) / (double)samples : NAN;
+	self->body_ns = d.body_samples ? (double)d.body_ns / (double)d.body_samples : NAN;
+	self->stack_stat = d.stacks;
 	add_losses(w, s, self);
 	read_maps(w, self);
 	a->last_cpu_ns = cpu_ns;
-	a->last_hits = observed;
-	a->last_foreign = st.foreign_hits;
-	a->last_body_ns = st.body_ns;
-	a->last_body_samples = st.body_samples;
+	a->last = st;
 }
 
 /* Moves a growing list into the arena. */

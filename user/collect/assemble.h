@@ -13,8 +13,6 @@
 #include "collect/ranges.h"
 #include "collect/snapshot.h"
 
-struct known_stack;
-
 /* All borrowed but what follows the blank line, which is the state between two snapshots. */
 struct assembly {
 	struct loader *loader;
@@ -23,16 +21,16 @@ struct assembly {
 	struct ranges *ranges;
 	struct places *places;
 	struct ages *ages;
+	struct stackdefs *defs;
+	struct threads *threads;
 	const struct attacher *attacher;
-	bool map;
+	bool map, by_thread;
 
-	struct known_stack *known; /* stacks whose definition was handed out */
-	uint64_t images_ended;	   /* as of the last sweep */
 	uint64_t n;
-	uint64_t attached_ns, last_ns, last_cpu_ns, last_hits, last_foreign, last_body_ns, last_body_samples;
+	uint64_t attached_ns, last_ns, last_cpu_ns;
+	struct cpu_stat last;
 };
 
-void assembly_done(struct assembly *a);
 /* 0 or -errno. The caller frees *ret with snapshot_free. */
 int assemble(struct assembly *a, struct snapshot **ret);
 

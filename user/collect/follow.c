@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "collect/follow.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
-#include <linux/bpf.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -32,14 +30,6 @@ void follow_done(struct follow *f)
 		watched_free(f, w);
 }
 
-bool follow_has_image(const struct follow *f, uint32_t image)
-{
-	for (struct watched *w = f->all; w; w = w->hh.next)
-		if (w->id.image == image)
-			return true;
-	return false;
-}
-
 /* Called while the account that ends is still listed: one process that has the image is itself. */
 static void image_ended(struct follow *f, uint32_t image)
 {
@@ -49,14 +39,15 @@ static void image_ended(struct follow *f, uint32_t image)
 		users += w->id.image == image;
 	if (users > 1)
 		return;
-	(void)bpf_map_delete_elem(loader_map_fd(f->loader, KMAP_ENTRIES), &image); /* never had one: as good */
-	f->images_ended++;
+	stackdefs_forget(f->defs, image);
+	images_forget(f->images, image);
 }
 
 static void account_ended(struct follow *f, const struct watched *w)
 {
 	places_forget(f->places, &w->id);
 	ranges_forget(f->ranges, &w->id);
+	images_ended(f->images, w->account);
 	image_ended(f, w->id.image);
 	accounts_end(f->accounts, w->account);
 }
@@ -267,12 +258,7 @@ int follow_scan_one(struct follow *f, struct watched *w)
 	places_stale(f->places, &w->id);
 	if (mappings_read(w->pid, &maps))
 		return 0; /* gone: its exit is on its way */
-	struct text_ranges text = places_text(w->pid, &maps);
-	struct map_entries entries = { 0 };
-	accounts_set_text(f->accounts, w->account, &text);
-	entries_fill(f->entries, w->pid, &maps, &entries);
-	/* Without it the stacks of mapping calls begin inside libc: no error. */
-	(void)bpf_map_update_elem(loader_map_fd(f->loader, KMAP_ENTRIES), &w->id.image, &entries, BPF_ANY);
+	images_scan(f->images, w->account, &w->id, &maps);
 	look_for_python(w, &maps);
 	return w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0;
 }
@@ -333,6 +319,7 @@ static void on_fork(struct follow *f, const struct event *e)
 	name_at_birth(w, e, follow_find_account(f, e->other_account));
 	/* Links for the whole host hold for it already; its executable mappings are its parent's. */
 	w->files_changed = attacher_scope(f->attacher) == SCOPE_PROCESS;
+	images_born(f->images, w->account);
 	f->births++;
 }
 
@@ -371,6 +358,20 @@ static void on_mmap(struct follow *f, const struct event *e)
 		w->files_changed = true;
 }
 
+/* Code that the kernel side has no rows for: most often a library that was opened where mapping calls are not observed. */
+static void on_layout(struct follow *f, const struct event *e)
+{
+	struct watched *w = follow_find_account(f, e->account);
+
+	if (w)
+		w->files_changed = true;
+}
+
+static void on_python(struct follow *f, const struct event *e)
+{
+	stackdefs_python(f->defs, &e->id, e->map.ids.python);
+}
+
 void follow_event(struct follow *f, const struct event *e)
 {
 	static void (*const handlers[EVENT_NR])(struct follow *, const struct event *) = {
@@ -378,6 +379,8 @@ void follow_event(struct follow *f, const struct event *e)
 		[EVENT_EXEC] = on_exec,
 		[EVENT_EXIT] = on_exit_event,
 		[EVENT_MMAP] = on_mmap,
+		[EVENT_LAYOUT] = on_layout,
+		[EVENT_PYTHON] = on_python,
 	};
 
 	if (e->kind < EVENT_NR && handlers[e->kind])
@@ -418,6 +421,7 @@ void follow_refresh(struct follow *f)
 			follow_names(w);
 		refresh_python(w);
 	}
+	images_settle(f->images);
 }
 
 void follow_names(struct watched *w)

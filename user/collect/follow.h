@@ -13,10 +13,11 @@
 
 #include "abi.h"
 #include "collect/accounts.h"
-#include "collect/entries.h"
+#include "collect/images.h"
 #include "collect/place.h"
 #include "collect/ranges.h"
 #include "collect/snapshot.h"
+#include "collect/stackdefs.h"
 #include "probe/attach.h"
 #include "probe/loader.h"
 #include "target/proc.h"
@@ -58,14 +59,14 @@ struct follow {
 	struct attacher *attacher;
 	struct places *places;
 	struct ranges *ranges;
-	struct entries *entries;
+	struct images *images;
+	struct stackdefs *defs;
 	struct accounts *accounts;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all, *ids; /* the same, by account and by id */
 	uint64_t births;	   /* children of followed processes */
-	uint64_t images_ended;	   /* how many program images have no process any more */
 };
 
 void follow_done(struct follow *f);
@@ -96,8 +97,6 @@ size_t follow_running(const struct follow *f);
 
 /* Heap probes for a process that so far is observed by pages and mappings only. */
 int follow_zoom(struct follow *f, uint32_t pid);
-
-bool follow_has_image(const struct follow *f, uint32_t image);
 
 /* The process of an account, NULL if there is none (any more). */
 struct watched *follow_find_account(struct follow *f, uint32_t account);

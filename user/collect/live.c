@@ -14,7 +14,9 @@
 #include <string.h>
 
 #include "collect/assemble.h"
+#include "collect/hits.h"
 #include "collect/scope.h"
+#include "collect/threads.h"
 #include "target/launch.h"
 #include "target/proc.h"
 #include "util/clock.h"
@@ -30,7 +32,10 @@ struct live_source {
 	struct attacher *attacher;
 	struct places *places;
 	struct ranges *ranges;
-	struct entries *entries;
+	struct images *images;
+	struct stackdefs *defs;
+	struct threads *threads;
+	struct hits *hits; /* NULL: not recorded */
 	struct accounts *accounts;
 	struct ages *ages;
 	struct ring_buffer *ring;
@@ -60,15 +65,17 @@ static void live_close(struct source *base)
 {
 	struct live_source *s = (struct live_source *)base;
 
+	hits_close(s->hits);
 	launch_done(&s->launch);
 	attacher_free(s->attacher);
 	ring_buffer__free(s->ring);
 	follow_done(&s->follow);
-	assembly_done(&s->assembly);
 	ages_free(s->ages);
 	ranges_free(s->ranges);
 	places_free(s->places);
-	entries_free(s->entries);
+	stackdefs_free(s->defs);
+	images_free(s->images);
+	threads_free(s->threads);
 	accounts_free(s->accounts);
 	loader_free(s->loader);
 	free(s);
@@ -83,6 +90,7 @@ static void live_closep(struct live_source **s)
 static void drain(struct live_source *s)
 {
 	(void)ring_buffer__consume(s->ring); /* what it could not hold was counted by the kernel side */
+	hits_drain(s->hits);
 	(void)follow_scan(&s->follow);	     /* a file that can't be probed shows as a process without functions */
 }
 
@@ -111,6 +119,9 @@ static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **
 	if (err)
 		return err;
 	mind_scope(s, now, (*ret)->self.foreign_hits_per_s);
+	for (struct watched *w = s->hits ? s->follow.all : NULL; w; w = w->hh.next)
+		if (w->state == PROC_RUNNING)
+			hits_maps(s->hits, w->pid);
 	follow_reap(&s->follow);
 	s->reported_gone = gone;
 	s->next_ns += s->interval_ns;
@@ -187,6 +198,8 @@ static int load(struct live_source *s, char **ret_why)
 		lo.cfg.cgroup_level = t->cgroup.level;
 		lo.cfg.adopt_flags = target_flags(&s->opts) | PROC_NAMED;
 	}
+	lo.cfg.by_thread = s->opts.by_thread;
+	lo.cfg.record_hits = getenv("TIDEMARK_HITS") != NULL;
 	lo.live_max = live_max ? (uint32_t)strtoul(live_max, NULL, 10) : 0;
 	return loader_open(&lo, &s->loader, ret_why);
 }
@@ -292,15 +305,18 @@ static void wire(struct live_source *s)
 	s->attacher = attacher_new(s->loader);
 	s->places = places_new();
 	s->ranges = ranges_new();
-	s->entries = entries_new();
 	s->accounts = accounts_new(loader_procs(s->loader));
+	s->images = images_new(s->loader, s->accounts);
+	s->defs = stackdefs_new(s->loader, s->places, s->images);
+	s->threads = threads_new();
 	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
 			   loader_map_info(s->loader, KMAP_SUMS).capacity);
 	s->follow = (struct follow){ .loader = s->loader,
 				     .attacher = s->attacher,
 				     .places = s->places,
 				     .ranges = s->ranges,
-				     .entries = s->entries,
+				     .images = s->images,
+				     .defs = s->defs,
 				     .accounts = s->accounts,
 				     .target = s->opts.target,
 				     .flags = target_flags(&s->opts) };
@@ -310,8 +326,11 @@ static void wire(struct live_source *s)
 					 .ranges = s->ranges,
 					 .places = s->places,
 					 .ages = s->ages,
+					 .defs = s->defs,
+					 .threads = s->threads,
 					 .attacher = s->attacher,
-					 .map = s->opts.map };
+					 .map = s->opts.map,
+					 .by_thread = s->opts.by_thread };
 }
 
 int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
@@ -339,6 +358,12 @@ int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
 	if (!s->ring) {
 		*ret_why = xasprintf("the event ring can't be mapped: %s", strerror(errno));
 		return -errno;
+	}
+	if (getenv("TIDEMARK_HITS"))
+		err = hits_open(getenv("TIDEMARK_HITS"), s->loader, &s->hits);
+	if (err) {
+		*ret_why = xasprintf("\"%s\" (TIDEMARK_HITS) can't be written: %s", getenv("TIDEMARK_HITS"), strerror(-err));
+		return err;
 	}
 	err = attach(s, ret_why);
 	if (err)

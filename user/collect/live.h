@@ -14,6 +14,7 @@ struct live_opts {
 	const struct target *target; /* borrowed, must outlive the source */
 	double interval_s;
 	bool heap, map;	   /* layers besides page */
+	bool by_thread;	   /* sums of one thread each */
 	bool quiet_stdout; /* a command's standard output goes to standard error */
 };
 

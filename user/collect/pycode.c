@@ -35,6 +35,8 @@ static size_t read_process(void *ctx, uint32_t pid, const struct py_piece *p, si
 	size_t whole = 0;
 
 	(void)ctx;
+	if (!n)
+		return 0;
 	for (size_t i = 0; i < n; i++) {
 		to[i] = (struct iovec){ .iov_base = p[i].to, .iov_len = p[i].bytes };
 		from[i] = (struct iovec){ .iov_base = (void *)(uintptr_t)p[i].at, .iov_len = p[i].bytes };

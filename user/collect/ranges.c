@@ -39,7 +39,8 @@ enum { RANGES_MAX = 4 * 65536, PENDING_MAX = 4096, PENDING_PIECES_MAX = RANGES_M
 #define HUGE_SHIFT_DEFAULT 21
 
 struct account {
-	uint64_t stack_id;
+	struct stack_ids ids; /* ids.id is the key */
+	uint32_t tid;
 	struct sum sum;
 	uint64_t live_bytes, file_live_bytes;
 	uint64_t oldest_birth_ns, newest_birth_ns; /* found anew by every ranges_each */
@@ -140,16 +141,17 @@ static void account_restore(struct mapped *p, struct booking *b, uint64_t bytes)
 	account_add(p, b, bytes);
 }
 
-static struct account *account_of(struct mapped *p, uint64_t stack_id)
+static struct account *account_of(struct mapped *p, const struct event *e)
 {
 	struct account *a;
 
-	HASH_FIND(hh, p->accounts, &stack_id, sizeof(stack_id), a);
+	HASH_FIND(hh, p->accounts, &e->map.ids.id, sizeof(e->map.ids.id), a);
 	if (a)
 		return a;
 	a = xcalloc(1, sizeof(*a));
-	a->stack_id = stack_id;
-	HASH_ADD(hh, p->accounts, stack_id, sizeof(stack_id), a);
+	a->ids = e->map.ids;
+	a->tid = e->tid;
+	HASH_ADD(hh, p->accounts, ids.id, sizeof(a->ids.id), a);
 	return a;
 }
 
@@ -386,7 +388,7 @@ static unsigned int page_shift(const struct event *e)
 
 static void book(struct ranges *r, struct mapped *p, struct span s, const struct event *e, bool is_file)
 {
-	struct account *a = account_of(p, e->map.stack_id);
+	struct account *a = account_of(p, e);
 	uint64_t bytes = s.end - s.start;
 	struct booking *b;
 
@@ -509,7 +511,7 @@ static void step_map(struct ranges *r, const struct event *e)
 
 void ranges_step(struct ranges *r, const struct event *e)
 {
-	if (e->kind >= EVENT_MMAP && e->kind < EVENT_NR)
+	if (e->kind >= EVENT_MMAP && e->kind <= EVENT_BRK)
 		step_map(r, e);
 	/* A vfork child works in its parent's memory and account: its exec and its exit leave that as it is. */
 	else if (e->kind == EVENT_EXEC && e->life.other.pid == e->id.pid)
@@ -544,7 +546,8 @@ void ranges_each(const struct ranges *r, void (*fn)(const struct range_sum *s, v
 		for (const struct account *a = p->accounts; a; a = a->hh.next) {
 			struct range_sum s = {
 				.proc = p->id,
-				.stack_id = a->stack_id,
+				.ids = a->ids,
+				.tid = a->tid,
 				.sum = a->sum,
 				.file_live_bytes = a->file_live_bytes,
 				.oldest_birth_ns = a->oldest_birth_ns,
@@ -564,7 +567,7 @@ void ranges_each_live(const struct ranges *r, const struct proc_key *p,
 	for (size_t i = 0; m && i < m->n; i++) {
 		const struct range *v = &m->v[i];
 
-		fn(v->start, v->end - v->start, v->booking->account->stack_id, v->booking->birth_ns, ctx);
+		fn(v->start, v->end - v->start, v->booking->account->ids.id, v->booking->birth_ns, ctx);
 	}
 }
 

@@ -32,7 +32,8 @@ void ranges_step(struct ranges *r, const struct event *e);
 
 struct range_sum {
 	struct proc_key proc;
-	uint64_t stack_id;
+	struct stack_ids ids;
+	uint32_t tid; /* that mapped first with this stack */
 	/* Counts: an allocation per mapping call, a free when its last byte goes. Untracked: beyond 262,144 ranges. */
 	struct sum sum;
 	uint64_t file_live_bytes;		   /* part of live that maps files (fd >= 0 without MAP_ANONYMOUS) */

@@ -20,6 +20,7 @@
 #define HASH_BUCKET_BYTES 16
 
 #define MAP_LINKS_MAX 8
+#define HITS_BYTES (32u << 20) /* of the tests' oracle: some 2,000 hits */
 
 struct loader {
 	struct tidemark_bpf *skel;
@@ -27,8 +28,12 @@ struct loader {
 	struct bpf_link *life[3];
 	int map_links[MAP_LINKS_MAX];
 	int n_map_links;
-	struct proc *procs; /* mapped */
-	struct sum *sums;
+	/* The tables that both sides map, and how many bytes of each. */
+	struct table {
+		void *at;
+		size_t bytes;
+	} tables[KMAP_NR];
+	size_t row_blocks; /* made so far */
 };
 
 static int log_quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
@@ -71,33 +76,48 @@ static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, struc
 	(void)bpf_map__set_max_entries(s->maps.scratches, cfg->scratch_slots);
 	cfg->live_buckets = buckets;
 	cfg->sum_mask = bpf_map__max_entries(s->maps.sums) - 1;
-	/* Allocating at run time from a tracing program can deadlock before 6.1. */
-	if (!o->features.cheap_alloc)
-		(void)bpf_map__set_map_flags(s->maps.entries, 0);
+	if (o->cfg.record_hits)
+		(void)bpf_map__set_max_entries(s->maps.hits, HITS_BYTES);
 }
 
-static size_t mapped_bytes(const struct bpf_map *m)
+static struct bpf_map *map_of(const struct loader *l, enum kernel_map m)
 {
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), bytes = (size_t)bpf_map__max_entries(m) * bpf_map__value_size(m);
+	struct bpf_map *maps[] = {
+#define X(id, name) [KMAP_##id] = l->skel->maps.name,
+		for_each_kernel_map(X)
+#undef X
+	};
+	return maps[m];
+}
+
+static size_t page_align(size_t bytes)
+{
+	size_t page = (size_t)sysconf(_SC_PAGESIZE);
 
 	return (bytes + page - 1) / page * page;
 }
 
-static int map_table(const struct bpf_map *m, void **ret)
+static int map_table(struct loader *l, enum kernel_map id)
 {
-	void *at = mmap(NULL, mapped_bytes(m), PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(m), 0);
+	const struct bpf_map *m = map_of(l, id);
+	size_t bytes = page_align((size_t)bpf_map__max_entries(m) * bpf_map__value_size(m));
+	void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(m), 0);
 
 	if (at == MAP_FAILED)
 		return -errno;
-	*ret = at;
+	l->tables[id] = (struct table){ at, bytes };
 	return 0;
 }
 
 static int map_tables(struct loader *l)
 {
-	int err = map_table(l->skel->maps.procs, (void **)&l->procs);
+	static const enum kernel_map tables[] = { KMAP_PROCS, KMAP_SUMS,  KMAP_PYTHONS,
+						  KMAP_PAGES, KMAP_RULES, KMAP_RANGES };
+	int err = 0;
 
-	return err ? err : map_table(l->skel->maps.sums, (void **)&l->sums);
+	for (size_t i = 0; i < ARRAY_SIZE(tables) && !err; i++)
+		err = map_table(l, tables[i]);
+	return err;
 }
 
 /* A program that this kernel can't attach is not loaded at all: its helpers may not exist either. */
@@ -179,10 +199,9 @@ void loader_free(struct loader *l)
 			(void)bpf_link__destroy(l->life[i]); /* closes a descriptor: can't fail usefully */
 	for (int i = 0; i < l->n_map_links; i++)
 		(void)close(l->map_links[i]);
-	if (l->procs)
-		(void)munmap(l->procs, mapped_bytes(l->skel->maps.procs));
-	if (l->sums)
-		(void)munmap(l->sums, mapped_bytes(l->skel->maps.sums));
+	for (size_t i = 0; i < KMAP_NR; i++)
+		if (l->tables[i].at)
+			(void)munmap(l->tables[i].at, l->tables[i].bytes);
 	tidemark_bpf__destroy(l->skel);
 	free(l);
 }
@@ -224,16 +243,6 @@ int loader_attach_tracepoints(struct loader *l, int with_maps)
 	return err || !with_maps ? err : attach_maps(l);
 }
 
-static struct bpf_map *map_of(const struct loader *l, enum kernel_map m)
-{
-	struct bpf_map *maps[] = {
-#define X(id, name) [KMAP_##id] = l->skel->maps.name,
-		for_each_kernel_map(X)
-#undef X
-	};
-	return maps[m];
-}
-
 int loader_map_fd(const struct loader *l, enum kernel_map m)
 {
 	return bpf_map__fd(map_of(l, m));
@@ -266,12 +275,53 @@ uint32_t loader_new_image(struct loader *l)
 
 struct proc *loader_procs(const struct loader *l)
 {
-	return l->procs;
+	return l->tables[KMAP_PROCS].at;
 }
 
 struct sum *loader_sums(const struct loader *l)
 {
-	return l->sums;
+	return l->tables[KMAP_SUMS].at;
+}
+
+struct python_info *loader_pythons(const struct loader *l)
+{
+	return l->tables[KMAP_PYTHONS].at;
+}
+
+/* The kernel keeps the block through the outer map; our descriptor of it is needed no more. */
+static struct row_block *block_new(void *ctx, uint32_t i)
+{
+	struct loader *l = ctx;
+	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE);
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "rows", sizeof(uint32_t), sizeof(struct row_block), 1, &opts);
+
+	if (fd < 0)
+		return NULL;
+	void *at = mmap(NULL, page_align(sizeof(struct row_block)), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	int err = at == MAP_FAILED ? -errno : bpf_map_update_elem(bpf_map__fd(l->skel->maps.row_blocks), &i, &fd, 0);
+	(void)close(fd); /* held by the outer map, or of no use */
+	if (err && at != MAP_FAILED)
+		(void)munmap(at, page_align(sizeof(struct row_block)));
+	l->row_blocks += !err;
+	return err ? NULL : at;
+}
+
+static void block_done(void *ctx, struct row_block *b)
+{
+	(void)ctx;
+	(void)munmap(b, page_align(sizeof(*b)));
+}
+
+struct unwind_area loader_unwind_area(struct loader *l)
+{
+	return (struct unwind_area){
+		.pages = l->tables[KMAP_PAGES].at,
+		.rules = l->tables[KMAP_RULES].at,
+		.ranges = l->tables[KMAP_RANGES].at,
+		.block_new = block_new,
+		.block_done = block_done,
+		.ctx = l,
+	};
 }
 
 /* The kernel's run-time allocator hands out these sizes (kernel/bpf/memalloc.c). */
@@ -314,5 +364,7 @@ struct kernel_map_info loader_map_info(const struct loader *l, enum kernel_map m
 		.bytes = map_bytes(map),
 	};
 
+	if (m == KMAP_ROW_BLOCKS)
+		info.bytes += l->row_blocks * sizeof(struct row_block);
 	return info;
 }

@@ -11,12 +11,15 @@
 
 #include "abi.h"
 #include "probe/features.h"
+#include "probe/unwind.h"
+#include "python.h"
 
 struct loader;
 
 /* X(id, name in the object): maps that user space reads. */
 #define for_each_kernel_map(X) \
-	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(ENTRIES, entries) X(SCRATCHES, scratches) X(CPU_STATS, cpu_stats) X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events)
+	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(PYTHON_CHAINS, python_chains) X(PYTHONS, pythons) X(ROW_BLOCKS, row_blocks) \
+	X(PAGES, pages) X(RULES, rules) X(RANGES, ranges) X(SCRATCHES, scratches) X(CPU_STATS, cpu_stats) X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events) X(HITS, hits)
 
 enum kernel_map {
 #define X(id, name) KMAP_##id,
@@ -62,6 +65,10 @@ uint32_t loader_new_image(struct loader *l);
 /* The tables that both sides map, whole: `procs` has PROC_SLOTS elements, `sums` its map's capacity. They live as long as the loader. */
 struct proc *loader_procs(const struct loader *l);
 struct sum *loader_sums(const struct loader *l);
+struct python_info *loader_pythons(const struct loader *l); /* PYTHON_INFOS */
+
+/* The unwind tables; blocks of rows are made on demand and stay. Lives as long as the loader. */
+struct unwind_area loader_unwind_area(struct loader *l);
 
 struct kernel_map_info {
 	const char *name;

@@ -1,0 +1,229 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The Python walker: the frames that this thread's interpreter is in, innermost first, as (code object, code unit). Names and lines are
+ * user space's affair (collect/pynames).
+ *
+ *	thread pointer -> thread-specific data[autoTSSkey] -> PyThreadState -> frame -> previous -> ...
+ *
+ * The state is found through the thread itself, never through "the current one" alone, so a thread that does not hold the GIL, or is none of
+ * Python's, can't be charged with another's frames (include/python.h says which of the two counts when they differ).
+ *
+ * From 3.11 on frames lie side by side in chunks of memory, so whole pages of them are read at once. Each code object is identified by what it says of
+ * itself: its address alone may be another one's by now.
+ */
+#ifndef TIDEMARK_BPF_PYTHON_H
+#define TIDEMARK_BPF_PYTHON_H
+
+#include "unwind.bpf.h"
+
+#define GLIBC_TSD_SECOND 0x510 /* nptl/descr.h: struct pthread.specific[], pointers to further blocks */
+
+static __always_inline int read_u64(__u64 addr, __u64 *ret)
+{
+	return bpf_probe_read_user(ret, sizeof(*ret), (void *)addr);
+}
+
+/* Key of the thread-specific data; it never changes once CPython has made it. 0, -1: there is none yet. */
+static __always_inline int python_key(struct thread_state *t, const struct python_info *py, __u32 *ret)
+{
+	struct {
+		__s32 is_initialized;
+		__u32 key;
+	} tss;
+
+	if (!t->python_key) {
+		if (bpf_probe_read_user(&tss, sizeof(tss), (void *)(py->runtime + py->tss_key)) || !tss.is_initialized)
+			return -1;
+		t->python_key = tss.key + 1;
+	}
+	*ret = t->python_key - 1;
+	return 0;
+}
+
+/* This thread's own PyThreadState as CPython's thread-specific data has it; 0: none. */
+static __always_inline __u64 python_own_state(struct thread_state *t, const struct python_info *py, __u64 thread)
+{
+	__u64 at = 0, state = 0;
+	__u32 key;
+
+	if (python_key(t, py, &key))
+		return 0;
+	if (py->tsd == PYTHON_TSD_MUSL) {
+		if (read_u64(thread + MUSL_TSD_OFFSET, &at))
+			return 0;
+		at += (__u64)key * 8;
+	} else if (key < GLIBC_TSD_KEYS) {
+		at = thread + GLIBC_TSD_OFFSET + (__u64)key * 16 + 8;
+	} else {
+		if (read_u64(thread + GLIBC_TSD_SECOND + (__u64)(key / GLIBC_TSD_KEYS) * 8, &at) || !at)
+			return 0;
+		at += (__u64)(key % GLIBC_TSD_KEYS) * 16 + 8;
+	}
+	return read_u64(at, &state) ? 0 : state;
+}
+
+/* The state that this thread runs with: before 3.12 that may be a subinterpreter's, which only the holder of the GIL tells. */
+static __always_inline __u64 python_state(struct thread_state *t, const struct python_info *py)
+{
+	__u64 thread = BPF_CORE_READ(bpf_get_current_task_btf(), thread.fsbase), current, owner;
+	__u64 own = python_own_state(t, py, thread);
+
+	if (!py->tstate_current || read_u64(py->runtime + py->tstate_current, &current) || !current || current == own)
+		return own;
+	if (read_u64(current + py->tstate_thread, &owner) || owner != thread)
+		return own;
+	return current;
+}
+
+static __always_inline __u64 python_first_frame(const struct python_info *py, __u64 state)
+{
+	__u64 frame;
+
+	if (read_u64(state + py->tstate_frame, &frame))
+		return 0;
+	if (py->has_cframe && (!frame || read_u64(frame + py->cframe_frame, &frame)))
+		return 0;
+	return frame;
+}
+
+/* Gets a frame into the window: with the page around it where others lie beside it, else alone. */
+__noinline int frame_load(struct thread_state *t, __u64 frame, __u32 alone)
+{
+	if (!t || frame & 7 || frame >= USER_ADDR_MAX)
+		return -1;
+	__u64 in_page = frame & (PAGE_BYTES - 1), base = frame - in_page;
+
+	if (frame >= t->window_base && frame - t->window_base + PYTHON_FRAME_BYTES <= t->window_bytes)
+		return 0;
+	t->window_bytes = 0;
+	if (alone) {
+		if (bpf_probe_read_user(t->window, PYTHON_FRAME_BYTES, (void *)frame))
+			return -1;
+		t->window_base = frame;
+		t->window_bytes = PYTHON_FRAME_BYTES;
+		return 0;
+	}
+	if (in_page > PAGE_BYTES - PYTHON_FRAME_BYTES)
+		base = frame + PYTHON_FRAME_BYTES - WINDOW_BYTES;
+	if (bpf_probe_read_user(t->window, WINDOW_BYTES, (void *)base))
+		return -1;
+	t->window_base = base;
+	t->window_bytes = WINDOW_BYTES;
+	return 0;
+}
+
+static __always_inline __u64 frame_word(const struct thread_state *t, __u64 addr)
+{
+	return t->window[((addr - t->window_base) >> 3) & (WINDOW_WORDS - 1)];
+}
+
+/* Number of the code unit that runs, plus one; 0: the frame has not begun. */
+static __always_inline __u32 python_unit(const struct thread_state *t, const struct python_info *py, __u64 code)
+{
+	__u64 at = t->walk.frame + py->frame_instr, word = frame_word(t, at);
+
+	if (py->has_lasti) {
+		__s32 lasti = (__s32)(word >> (at & 7) * 8);
+		return lasti < 0 ? 0 : ((__u32)lasti >> py->lasti_shift) + 1;
+	}
+	__s64 bytes = (__s64)(word - (code + py->code_start));
+	if (bytes < 0)
+		return 0;
+	return bytes >> 1 < PYTHON_UNIT_MAX ? (__u32)(bytes >> 1) + 1 : PYTHON_UNIT_MAX;
+}
+
+/* The frame held back is complete: into the hash, and, with a scratch slot, into the chain. */
+static __always_inline void python_emit(struct python_walk *w, struct scratch *s)
+{
+	__u32 n = w->n;
+
+	w->hash = table_mix(table_mix(w->hash, w->pending), w->pending_id);
+	if (s && n < PYTHON_FRAMES_MAX) {
+		barrier_var(n);
+		s->chain.frame[n & PYTHON_FRAMES_MAX] = w->pending;
+		s->chain.code_id[n & PYTHON_FRAMES_MAX] = w->pending_id;
+	}
+	w->n++;
+	w->pending = 0;
+}
+
+static __always_inline int python_broken(struct python_walk *w)
+{
+	w->flags |= PYTHON_CHAIN_BROKEN;
+	return 0;
+}
+
+static __always_inline __u8 python_owner(const struct thread_state *t, const struct python_info *py)
+{
+	__u64 at = t->walk.frame + py->frame_owner;
+
+	return (__u8)(frame_word(t, at) >> (at & 7) * 8);
+}
+
+/* One frame outwards. 1: go on, 0: the last one, or broken. scratch: where the frames go; >= cfg.scratch_slots: nowhere, only the hash is wanted. */
+__noinline int python_step(struct thread_state *t, __u32 scratch)
+{
+	__u64 id[PYTHON_CODE_ID_BYTES / 8];
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
+
+	if (!t)
+		return 0;
+	struct python_walk *w = &t->walk;
+	__u32 index = w->python;
+	struct python_info *py = bpf_map_lookup_elem(&pythons, &index);
+	if (!py || frame_load(t, w->frame, py->has_lasti))
+		return python_broken(w);
+	__u64 next = frame_word(t, w->frame + py->frame_back);
+	if (py->entry == PYTHON_ENTRY_SHIM && python_owner(t, py) >= py->shim_owner) {
+		if (w->pending)
+			w->pending |= PYTHON_FRAME_ENTRY;
+		w->frame = next;
+		return next != 0;
+	}
+	__u64 code = frame_word(t, w->frame + py->frame_code) & ~7ull; /* 3.14: the low bits are tags */
+	if (!code || code >= USER_ADDR_MAX || bpf_probe_read_user(id, sizeof(id), (void *)(code + py->code_id)))
+		return python_broken(w);
+	if (w->pending)
+		python_emit(w, s);
+	if (w->n >= PYTHON_FRAMES_MAX) {
+		w->flags |= PYTHON_CHAIN_CUT;
+		return 0;
+	}
+	w->pending = python_frame_pack(code, python_unit(t, py, code));
+	w->pending_id = python_code_id(id);
+	if (py->entry == PYTHON_ENTRY_ALL || (py->entry == PYTHON_ENTRY_FLAG && python_owner(t, py)))
+		w->pending |= PYTHON_FRAME_ENTRY;
+	w->frame = next;
+	return next != 0;
+}
+
+/* Walks from the thread's innermost frame; 0: it has none. */
+__noinline int python_walk(struct thread_state *t, __u32 python, __u32 image, __u32 scratch)
+{
+	struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
+
+	if (!t || !py || !py->runtime)
+		return 0;
+	struct python_walk *w = &t->walk;
+	__u64 state = python_state(t, py);
+
+	w->frame = state ? python_first_frame(py, state) : 0;
+	if (!w->frame)
+		return 0;
+	w->hash = table_mix(0x507974686f6eull, image);
+	w->pending = 0;
+	w->python = python;
+	w->n = 0;
+	w->flags = 0;
+	NO_UNROLL
+	for (int i = 0; i < 2 * PYTHON_FRAMES_MAX; i++) /* shims count as steps */
+		if (!python_step(t, scratch))
+			break;
+	if (w->pending && w->n < PYTHON_FRAMES_MAX) {
+		struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
+		python_emit(w, s);
+	}
+	return w->n;
+}
+
+#endif

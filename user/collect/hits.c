@@ -1,0 +1,104 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "collect/hits.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "hit.h"
+#include "util/mem.h"
+
+struct hits {
+	struct ring_buffer *ring;
+	FILE *file;
+	char *folder;
+	int stacks_fd; /* borrowed */
+};
+
+static int on_hit(void *ctx, void *data, size_t bytes)
+{
+	struct hits *h = ctx;
+
+	if (bytes >= sizeof(struct hit_record))
+		(void)fwrite(data, sizeof(struct hit_record), 1, h->file); /* a short file shows at its reader */
+	return 0;
+}
+
+static void hits_freep(struct hits **h)
+{
+	if (!*h)
+		return;
+	ring_buffer__free((*h)->ring);
+	if ((*h)->file)
+		(void)fclose((*h)->file); /* what could not be written shows at the reader */
+	free((*h)->folder);
+	free(*h);
+}
+
+int hits_open(const char *folder, struct loader *l, struct hits **ret)
+{
+	_cleanup_(hits_freep) struct hits *h = xcalloc(1, sizeof(*h));
+	_cleanup_(freep) char *path = xasprintf("%s/hits", folder);
+
+	h->folder = xstrdup(folder);
+	h->file = fopen(path, "wbe");
+	if (!h->file)
+		return -errno;
+	h->stacks_fd = loader_map_fd(l, KMAP_STACKS);
+	h->ring = ring_buffer__new(loader_map_fd(l, KMAP_HITS), on_hit, h, NULL);
+	if (!h->ring)
+		return -errno;
+	*ret = h;
+	h = NULL;
+	return 0;
+}
+
+void hits_drain(struct hits *h)
+{
+	if (h)
+		(void)ring_buffer__consume(h->ring); /* what did not fit was not recorded: the oracle needs no hit in particular */
+}
+
+static void write_stacks(const struct hits *h)
+{
+	_cleanup_(freep) char *path = xasprintf("%s/stacks", h->folder);
+	FILE *f = fopen(path, "wbe");
+	uint64_t key, next;
+	struct hit_stack s;
+
+	if (!f)
+		return; /* the reader says that it is not there */
+	for (uint64_t *at = NULL; !bpf_map_get_next_key(h->stacks_fd, at, &next); at = &key) {
+		key = s.native_id = next;
+		if (!bpf_map_lookup_elem(h->stacks_fd, &key, &s.stack))
+			(void)fwrite(&s, sizeof(s), 1, f);
+	}
+	(void)fclose(f);
+}
+
+void hits_close(struct hits *h)
+{
+	if (!h)
+		return;
+	hits_drain(h);
+	write_stacks(h);
+	hits_freep(&h);
+}
+
+void hits_maps(struct hits *h, uint32_t pid)
+{
+	char line[8192];
+
+	if (!h)
+		return;
+	_cleanup_(freep) char *from = xasprintf("/proc/%u/maps", pid), *to = xasprintf("%s/maps.%u", h->folder, pid);
+	FILE *in = fopen(from, "re"), *out = in ? fopen(to, "we") : NULL;
+	while (out && fgets(line, sizeof(line), in))
+		(void)fputs(line, out);
+	if (in)
+		(void)fclose(in);
+	if (out)
+		(void)fclose(out);
+}

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Definitions of stacks, read from the kernel at first sight: native frames placed in files, Python frames named, both while the process
+ * is there. Hands each pair out once; forgets, here and in the kernel, what belongs to images that no process runs any more.
+ */
+#ifndef TIDEMARK_COLLECT_STACKDEFS_H
+#define TIDEMARK_COLLECT_STACKDEFS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "collect/images.h"
+#include "collect/place.h"
+#include "collect/snapshot.h"
+#include "probe/loader.h"
+
+struct arena;
+struct stackdefs;
+
+struct stackdefs *stackdefs_new(struct loader *l, struct places *p, struct images *im); /* borrowed, must outlive */
+void stackdefs_free(struct stackdefs *d);
+
+/* A chain of Python frames that is new: its names are read now. */
+void stackdefs_python(struct stackdefs *d, const struct proc_key *id, uint64_t python);
+
+/* True and *ret (in the arena; strings live as long as d) if the stack was not handed out yet. seen_in: a process that shows it. */
+bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack_ids *ids, const struct proc_key *seen_in,
+		    struct snap_stackdef *ret);
+
+void stackdefs_forget(struct stackdefs *d, uint32_t image);
+uint64_t stackdefs_known(const struct stackdefs *d);	   /* pairs */
+uint64_t stackdefs_known_chains(const struct stackdefs *d);
+
+#endif
