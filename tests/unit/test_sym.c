@@ -273,13 +273,13 @@ static void no_file_gives_numbers(void **state)
 {
 	_cleanup_(sym_freep) struct sym *s = sym_new();
 	const struct snap_module m[] = {
-		{ .id = 1, .path = "[vdso]", .open_path = "", .build_id = "" },
+		{ .id = 1, .path = "[heap]", .open_path = "", .build_id = "" },
 		{ .id = 2, .path = "/nowhere/libx.so.1", .open_path = "/nowhere/libx.so.1", .build_id = "" },
 		{ .id = 3, .path = "/tmp", .open_path = "/tmp", .build_id = "" },
 		{ .id = 4, .path = "/dev/zero", .open_path = NULL, .build_id = NULL },
 		{ .id = 5, .path = "/tmp/evil\033[2J", .open_path = "", .build_id = "" },
 	};
-	static const char *const names[] = { "[vdso]+0xabc", "libx.so.1+0xabc", "tmp+0xabc", "zero+0xabc",
+	static const char *const names[] = { "[heap]+0xabc", "libx.so.1+0xabc", "tmp+0xabc", "zero+0xabc",
 					     "evil?[2J+0xabc" };
 	const struct sym_frame *f;
 

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "sym/debugfile.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -43,14 +42,6 @@ static bool has_crc(int fd, uint32_t want)
 	return n == 0 && ~crc == want;
 }
 
-static bool has_build_id(int fd, const char *want)
-{
-	_cleanup_(elfimg_done) struct elfimg img = { .fd = -1 };
-	char id[BUILD_ID_HEX_CAP];
-
-	return elfimg_open(fd, &img) == 0 && elfimg_build_id(&img, id) == 0 && !strcmp(id, want);
-}
-
 static bool is_same_file(int a, int b)
 {
 	struct stat sa, sb;
@@ -68,7 +59,7 @@ static int try_file(const struct debugfile_query *q, char *owned, const uint32_t
 	if (fd < 0 || is_same_file(fd, q->img->fd))
 		return -ENOENT;
 	if (q->build_id[0])
-		is_it = has_build_id(fd, q->build_id);
+		is_it = elfimg_is(fd, q->build_id);
 	else
 		is_it = crc && has_crc(fd, *crc);
 	if (!is_it)
@@ -160,10 +151,28 @@ int debugfile_open(const struct debugfile_query *q, char **ret_path)
 	return fd;
 }
 
-int debugfile_open_id(const char *build_id, char **ret_path)
+/*
+ * What dwz shared between files: by build id; else where Debian's packages have it, under DEBUG_DIR/.dwz/. Of the name in
+ * the file only what follows ".dwz/" counts.
+ */
+static int alt_under(const struct debugfile_query *q, const char *root, const char *name, char **ret_path)
+{
+	const char *tail = strstr(name, "/.dwz/");
+	int fd = by_build_id(q, root, ret_path);
+
+	if (fd >= 0 || !tail || strstr(tail, "/../"))
+		return fd;
+	return try_file(q, xasprintf("%s" DEBUG_DIR "%.4096s", root, tail), NULL, ret_path);
+}
+
+int debugfile_open_alt(const char *build_id, const char *name, const char *open_path, char **ret_path)
 {
 	static const struct elfimg none = { .fd = -1 };
-	const struct debugfile_query q = { .img = &none, .build_id = build_id, .path = "", .open_path = "" };
+	const struct debugfile_query q = { .img = &none, .build_id = build_id, .path = "", .open_path = open_path };
+	char root[64];
+	int fd = alt_under(&q, "", name, ret_path);
 
-	return by_build_id(&q, "", ret_path);
+	if (fd < 0 && target_root(open_path, root, sizeof(root)))
+		fd = alt_under(&q, root, name, ret_path);
+	return fd;
 }

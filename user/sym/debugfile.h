@@ -18,7 +18,7 @@ struct debugfile_query {
 
 /* Returns a descriptor (caller closes) or -ENOENT; *ret_path (caller frees). */
 int debugfile_open(const struct debugfile_query *q, char **ret_path);
-/* For .gnu_debugaltlink: the file with this build id (hex). */
-int debugfile_open_id(const char *build_id, char **ret_path);
+/* For .gnu_debugaltlink: the file with this build id (hex), which is called `name` there. */
+int debugfile_open_alt(const char *build_id, const char *name, const char *open_path, char **ret_path);
 
 #endif

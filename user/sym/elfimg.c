@@ -16,6 +16,7 @@
 #define SECTIONS_MAX 0xff00u
 #define NAMES_MAX (4u << 20)
 #define NOTES_MAX (64u << 10)
+#define NOTE_SECTIONS_MAX 64 /* real files: 2 to 8 */
 
 int open_regular(const char *path)
 {
@@ -182,15 +183,26 @@ static int note_build_id(const char *notes, size_t len, char ret[BUILD_ID_HEX_CA
 
 int elfimg_build_id(const struct elfimg *e, char ret[BUILD_ID_HEX_CAP])
 {
-	for (size_t i = 1; i < e->n_sections; i++) {
+	size_t left = NOTE_SECTIONS_MAX;
+
+	for (size_t i = 1; i < e->n_sections && left; i++) {
 		_cleanup_(freep) char *notes = NULL;
 		size_t len;
+		left -= e->sections[i].sh_type == SHT_NOTE;
 		if (e->sections[i].sh_type != SHT_NOTE || elfimg_load(e, &e->sections[i], NOTES_MAX, &notes, &len) < 0)
 			continue;
 		if (!note_build_id(notes, len, ret))
 			return 0;
 	}
 	return -ENOENT;
+}
+
+bool elfimg_is(int fd, const char *build_id)
+{
+	_cleanup_(elfimg_done) struct elfimg img = { .fd = -1 };
+	char id[BUILD_ID_HEX_CAP];
+
+	return elfimg_open(fd, &img) == 0 && elfimg_build_id(&img, id) == 0 && !strcmp(id, build_id);
 }
 
 uint64_t elfimg_unpacked_bytes(const struct elfimg *e, const Elf64_Shdr *sh)

@@ -40,6 +40,8 @@ const char *elfimg_section_name(const struct elfimg *e, const Elf64_Shdr *sh);
 int elfimg_load(const struct elfimg *e, const Elf64_Shdr *sh, size_t max, char **ret, size_t *ret_len);
 /* 0 or -ENOENT. */
 int elfimg_build_id(const struct elfimg *e, char ret[BUILD_ID_HEX_CAP]);
+/* Is it an ELF file with this build id? */
+bool elfimg_is(int fd, const char *build_id);
 /* Bytes that a compressed section takes once unpacked; 0: is not compressed. */
 uint64_t elfimg_unpacked_bytes(const struct elfimg *e, const Elf64_Shdr *sh);
 

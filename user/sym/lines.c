@@ -23,13 +23,12 @@
 #include "sym/debugfile.h"
 #include "sym/elfimg.h"
 #include "sym/lines_index.h"
-#include "util/clock.h"
 #include "util/mem.h"
 
-#define PACKED_MAX (64u << 20)	     /* compressed sections, unpacked: they lie on our heap */
-#define LINE_PROGRAM_MAX (16u << 20) /* of one unit; a byte can make a row of 48 bytes */
-#define ROW_BYTES 56		     /* libdw 0.188: sizeof(Dwarf_Line_s) and its pointer */
-#define UNIT_BYTES 16384	     /* files, abbreviations; roughly */
+#define PACKED_MAX (64u << 20)	    /* compressed sections, unpacked: they lie on our heap */
+#define LINE_PROGRAM_MAX (8u << 20) /* of one unit; a byte can make a row of 48 bytes */
+#define ROW_BYTES 56		    /* libdw 0.188: sizeof(Dwarf_Line_s) and its pointer */
+#define UNIT_BYTES 16384	    /* files, abbreviations; roughly */
 #define UNIT_SEEN_BYTES \
 	1800 /* libdw 0.188, measured on glibc's debug file: what every unit leaves that was only listed */
 #define STRING_MAX 16384
@@ -66,6 +65,7 @@ struct lines {
 	struct image main, alt;
 	const Elf_Data *line_data;
 	struct lines_index *index; /* borrowed */
+	const atomic_bool *stop;   /* borrowed */
 	struct unit units[UNITS_KEPT];
 	uint64_t clock, bytes;
 };
@@ -230,7 +230,7 @@ uint64_t lines_bytes(const struct lines *l)
  * dwz moves what several files share into one more file. Without it the DWARF can't be read; libdw itself would open
  * any path that the section names.
  */
-static int open_alt(struct lines *l)
+static int open_alt(struct lines *l, const char *open_path)
 {
 	const char *name;
 	const void *id;
@@ -244,7 +244,7 @@ static int open_alt(struct lines *l)
 		return -ENOENT;
 	for (ssize_t i = 0; i < len; i++)
 		(void)snprintf(hex + 2 * i, 3, "%02x", ((const unsigned char *)id)[i]); /* fits: checked above */
-	_cleanup_(closep) int fd = debugfile_open_id(hex, &path);
+	_cleanup_(closep) int fd = debugfile_open_alt(hex, name, open_path, &path);
 	if (fd < 0)
 		return -ENOENT;
 	int r = image_init(&l->alt, fd);
@@ -253,7 +253,7 @@ static int open_alt(struct lines *l)
 	return r;
 }
 
-static int open_images(struct lines *l)
+static int open_images(struct lines *l, const char *open_path)
 {
 	_cleanup_(elfimg_done) struct elfimg img = { .fd = -1 };
 	int r = elfimg_open(l->fd, &img);
@@ -265,7 +265,7 @@ static int open_images(struct lines *l)
 		return -EFBIG;
 	r = image_init(&l->main, l->fd);
 	if (!r)
-		r = open_alt(l);
+		r = open_alt(l, open_path);
 	if (!r)
 		l->line_data = section_data(l->main.elf, ".debug_line");
 	return r;
@@ -276,15 +276,16 @@ static void lines_freep(struct lines **l)
 	lines_free(*l);
 }
 
-int lines_open(int fd, struct lines_index *index, struct lines **ret)
+int lines_open(const struct lines_query *q, struct lines **ret)
 {
 	_cleanup_(lines_freep) struct lines *l = xcalloc(1, sizeof(*l));
 
-	l->index = index;
-	l->fd = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+	l->index = q->index;
+	l->stop = q->stop;
+	l->fd = fcntl(q->fd, F_DUPFD_CLOEXEC, 0);
 	if (l->fd < 0 || elf_version(EV_CURRENT) == EV_NONE)
 		return -EIO;
-	int r = open_images(l);
+	int r = open_images(l, q->open_path);
 	if (r < 0)
 		return r;
 	*ret = l;
@@ -314,21 +315,21 @@ static bool may_hold_functions(int tag)
 	return false;
 }
 
-static void scan_functions(struct unit *u, Dwarf_Die *parent, unsigned int depth)
+static void scan_functions(struct unit *u, Dwarf_Die *parent, unsigned int depth, const atomic_bool *stop)
 {
 	Dwarf_Die die;
 
 	if (depth > NESTING_MAX || dwarf_child(parent, &die) != 0)
 		return;
 	do {
-		if (!u->dies_left)
+		if (!u->dies_left || atomic_load_explicit(stop, memory_order_relaxed))
 			return;
 		u->dies_left--;
 		int tag = dwarf_tag(&die);
 		if (tag == DW_TAG_subprogram)
 			add_func(u, &die);
 		else if (may_hold_functions(tag))
-			scan_functions(u, &die, depth + 1);
+			scan_functions(u, &die, depth + 1, stop);
 	} while (dwarf_siblingof(&die, &die) == 0);
 }
 
@@ -379,7 +380,7 @@ static struct unit *unit_get(struct lines *l, Dwarf_Off off)
 	oldest->off = off;
 	oldest->used = l->clock;
 	oldest->dies_left = DIES_PER_UNIT_MAX;
-	scan_functions(oldest, &oldest->cu, 0);
+	scan_functions(oldest, &oldest->cu, 0, l->stop);
 	spans_sort(&oldest->funcs);
 	read_lines(l, oldest);
 	l->bytes += oldest->funcs.cap * sizeof(struct span) + oldest->cap_funcs * sizeof(Dwarf_Off);
@@ -512,10 +513,10 @@ static int find_in_unit(struct lines *l, struct unit *u, uint64_t addr, struct l
 	return 0;
 }
 
-static int complete_index(struct lines *l, uint64_t deadline_ns)
+static int complete_index(struct lines *l)
 {
 	while (!lines_index_is_complete(l->index)) {
-		if (deadline_ns && mono_ns() >= deadline_ns)
+		if (atomic_load(l->stop))
 			return -EAGAIN;
 		(void)lines_index_step(l->index, l->main.dw, INDEX_BATCH); /* asked again above */
 		l->bytes += INDEX_BATCH * UNIT_SEEN_BYTES;
@@ -524,7 +525,7 @@ static int complete_index(struct lines *l, uint64_t deadline_ns)
 	return 0;
 }
 
-int lines_find(struct lines *l, uint64_t addr, uint64_t deadline_ns, struct line_result *ret)
+int lines_find(struct lines *l, uint64_t addr, struct line_result *ret)
 {
 	struct stat st;
 	Dwarf_Off off;
@@ -532,7 +533,7 @@ int lines_find(struct lines *l, uint64_t addr, uint64_t deadline_ns, struct line
 	/* A file that became shorter would raise SIGBUS below. */
 	if (fstat(l->fd, &st) < 0 || (uint64_t)st.st_size < l->main.len)
 		return -ESTALE;
-	int r = complete_index(l, deadline_ns);
+	int r = complete_index(l);
 	if (r < 0)
 		return r;
 	if (lines_index_find(l->index, addr, &off) < 0)

@@ -8,6 +8,7 @@
 #ifndef TIDEMARK_SYM_LINES_H
 #define TIDEMARK_SYM_LINES_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -36,18 +37,18 @@ void lines_index_free(struct lines_index *x);
 /* Heap that a handle on this file takes at first: compressed sections lie there unpacked. */
 uint64_t lines_packed_bytes(const struct elfimg *img);
 
-/*
- * `index` is borrowed and must outlive the handle. 0, -ENOENT (no usable DWARF), -EFBIG (would take too much
- * memory), -EIO.
- */
-int lines_open(int fd, struct lines_index *index, struct lines **ret);
+struct lines_query {
+	int fd;			   /* borrowed for the call */
+	const char *open_path;	   /* of the module: tells whose root may hold what the file refers to */
+	struct lines_index *index; /* borrowed, must outlive the handle */
+	const atomic_bool *stop;   /* borrowed, must outlive the handle: once true, long steps end early */
+};
+/* 0, -ENOENT (no usable DWARF), -EFBIG (would take too much memory), -EIO. */
+int lines_open(const struct lines_query *q, struct lines **ret);
 void lines_free(struct lines *l);
 
-/*
- * `deadline_ns` (CLOCK_MONOTONIC, 0: none) bounds the building of the index, which goes on with the next call.
- * 0, -ENOENT (nothing known of the address), -EAGAIN (deadline), -ESTALE (the file changed).
- */
-int lines_find(struct lines *l, uint64_t addr, uint64_t deadline_ns, struct line_result *ret);
+/* May take long. 0, -ENOENT (nothing known of the address), -EAGAIN (stopped), -ESTALE (the file changed). */
+int lines_find(struct lines *l, uint64_t addr, struct line_result *ret);
 /* Heap that the handle takes, estimated. */
 uint64_t lines_bytes(const struct lines *l);
 

@@ -1,39 +1,40 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 #include "sym/sym.h"
 
-#include <errno.h>
 #include <inttypes.h>
-#include <malloc.h>
 #include <string.h>
 
-#include "sym/lines.h"
+#include "sym/asker.h"
+#include "sym/fetch.h"
+#include "sym/namer.h"
+#include "sym/perfmap.h"
 #include "sym/pool.h"
 #include "sym/symfile.h"
+#include "sym/vdso.h"
 #include "util/clock.h"
 #include "util/mem.h"
 
 #define MODULES_MAX (1u << 20)
-/* Debug information held open at once. glibc's alone takes 10 MB, as Debian packs it. */
-#define LINES_BYTES_MAX (16u << 20)
-/* What one handle may grow by, with the units that were looked into, before it is closed and begun anew. */
-#define LINES_GROWTH_MAX (4u << 20)
-#define LINES_OPEN_MAX 4
-#define LINES_IDLE_NS 10000000000ull
+#define BARE_NAME_CAP 4128 /* a path is below 4096 */
 
 struct module {
 	const char *path;     /* NULL: this id is not known */
 	const char *name;     /* last part of the path */
 	const char *build_id; /* NULL: none */
 	struct symfile *file; /* NULL: in no file */
+	struct perfmap *map;  /* NULL: no generated code, or no way to its names */
+	bool is_generated;
 };
 
-/* Open addressing, a power of two; `frames` NULL: free. */
+/* Open addressing, a power of two; `is_used` false: free. */
 struct slot {
 	uint64_t addr;
+	const struct sym_frame *frames; /* NULL: no answer yet */
 	uint32_t module;
+	uint32_t asked; /* in which turn */
 	uint16_t n;
-	bool is_return;
-	const struct sym_frame *frames;
+	bool is_return, is_used;
+	bool may_improve; /* an answer, but there may be a better one */
 };
 
 struct sym {
@@ -43,12 +44,14 @@ struct sym {
 	struct symfile **files;
 	size_t n_files, cap_files;
 	struct fd_share fds;
-	struct symfile *open[LINES_OPEN_MAX]; /* those with a handle on debug information; NULL: free */
+	struct fetch *fetch; /* NULL: servers are not asked */
+	struct asker *asker;
+	struct answer *answers; /* not looked at yet */
 	struct slot *slots;
 	size_t n_slots, used_slots;
-	uint64_t deadline_ns;	  /* 0: none */
+	uint64_t deadline_ns; /* 0: none */
+	uint32_t turn;
 	struct sym_frame pending; /* the last answer that is not final */
-	char name[SYM_NAME_CAP];
 };
 
 const char *frame_kind_name(enum frame_kind k)
@@ -60,6 +63,14 @@ const char *frame_kind_name(enum frame_kind k)
 	return (size_t)k < ARRAY_SIZE(names) ? names[k] : "native";
 }
 
+/* Servers learn what runs here: only when the user says so, even where DEBUGINFOD_URLS is set for all. */
+static bool wants_servers(void)
+{
+	const char *said = getenv("TIDEMARK_DEBUGINFOD");
+
+	return said && !strcmp(said, "1");
+}
+
 struct sym *sym_new(void)
 {
 	struct sym *s = xcalloc(1, sizeof(*s));
@@ -67,16 +78,35 @@ struct sym *sym_new(void)
 	s->pool = pool_new();
 	s->n_slots = 1024;
 	s->slots = xcalloc(s->n_slots, sizeof(*s->slots));
+	s->turn = 1;
 	fd_share_init(&s->fds);
+	if (wants_servers() && fetch_new(&s->fetch) < 0)
+		s->fetch = NULL; /* no library: names come from this machine alone */
+	s->asker = asker_new(namer_new(s->fetch));
 	return s;
+}
+
+static void forget_answers(struct sym *s)
+{
+	while (s->answers) {
+		struct answer *a = s->answers;
+		s->answers = a->next;
+		answer_free(a);
+	}
 }
 
 void sym_free(struct sym *s)
 {
 	if (!s)
 		return;
+	forget_answers(s);
+	if (!asker_free(s->asker))
+		return; /* its thread still reads the files; the process is about to end */
+	fetch_free(s->fetch);
 	for (size_t i = 0; i < s->n_files; i++)
 		symfile_free(s->files[i]);
+	for (size_t i = 0; i < s->n_modules; i++)
+		perfmap_free(s->modules[i].map);
 	free(s->files);
 	free(s->modules);
 	free(s->slots);
@@ -86,10 +116,11 @@ void sym_free(struct sym *s)
 
 static struct symfile *file_of(struct sym *s, const struct snap_module *m)
 {
-	if (!m->path || m->path[0] != '/')
-		return NULL; /* "[vdso]", "[heap]" */
+	if (!m->path || (m->path[0] != '/' && strcmp(m->path, VDSO_PATH) != 0))
+		return NULL; /* "[heap]" */
+	/* One that could not be reached may be reached through this module. */
 	for (size_t i = 0; i < s->n_files; i++)
-		if (symfile_is(s->files[i], m) && symfile_is_open(s->files[i]))
+		if (symfile_is(s->files[i], m) && s->files[i]->was_reached)
 			return s->files[i];
 	s->files = grow_to(s->files, &s->cap_files, s->n_files + 1, sizeof(*s->files));
 	return s->files[s->n_files++] = symfile_new(s->pool, &s->fds, m);
@@ -111,36 +142,17 @@ static void add_module(struct sym *s, const struct snap_module *m)
 	const char *slash = mod->path[0] == '/' ? strrchr(mod->path, '/') : NULL;
 	mod->name = slash && slash[1] ? slash + 1 : mod->path;
 	mod->build_id = m->build_id && m->build_id[0] ? pool_intern(s->pool, m->build_id) : NULL;
-	mod->file = file_of(s, m);
+	mod->is_generated = !m->inode && perfmap_is(m->path, m->open_path);
+	if (!mod->is_generated)
+		mod->file = file_of(s, m);
+	else if (fd_share_take(&s->fds))
+		mod->map = perfmap_open(m->open_path);
 }
 
 void sym_add_modules(struct sym *s, const struct snap_module *modules, size_t n)
 {
 	for (size_t i = 0; i < n; i++)
 		add_module(s, &modules[i]);
-}
-
-static void close_lines(struct sym *s, size_t i)
-{
-	symfile_close_lines(s->open[i]);
-	s->open[i] = NULL;
-}
-
-void sym_set_budget(struct sym *s, uint64_t ns)
-{
-	uint64_t now = mono_ns();
-	bool closed = false;
-
-	s->deadline_ns = ns ? now + ns : 0;
-	for (size_t i = 0; i < LINES_OPEN_MAX; i++) {
-		if (!s->open[i] || now - s->open[i]->lines_used_ns < LINES_IDLE_NS)
-			continue;
-		close_lines(s, i);
-		closed = true;
-	}
-	if (closed)
-		(void)malloc_trim(
-			0); /* libdw's many small blocks hold the heap open; whether any page went is no matter */
 }
 
 static uint64_t hash(uint32_t module, uint64_t addr, bool is_return)
@@ -157,7 +169,7 @@ static struct slot *slot_of(struct slot *slots, size_t n, uint32_t module, uint6
 {
 	size_t i = hash(module, addr, is_return) & (n - 1);
 
-	while (slots[i].frames &&
+	while (slots[i].is_used &&
 	       (slots[i].module != module || slots[i].addr != addr || slots[i].is_return != is_return))
 		i = (i + 1) & (n - 1);
 	return &slots[i];
@@ -170,7 +182,7 @@ static void grow_slots(struct sym *s)
 
 	for (size_t i = 0; i < s->n_slots; i++) {
 		const struct slot *old = &s->slots[i];
-		if (old->frames)
+		if (old->is_used)
 			*slot_of(next, n, old->module, old->addr, old->is_return) = *old;
 	}
 	free(s->slots);
@@ -178,94 +190,30 @@ static void grow_slots(struct sym *s)
 	s->n_slots = n;
 }
 
-static size_t keep(struct sym *s, const struct snap_frame *f, const struct sym_frame *frames, size_t n,
-		   const struct sym_frame **ret)
+/* Valid until the next one is made. */
+static struct slot *make_slot(struct sym *s, const struct snap_frame *f)
 {
-	struct sym_frame *copy = pool_alloc(s->pool, n, sizeof(*copy));
+	struct slot *slot = slot_of(s->slots, s->n_slots, f->module, f->addr, f->is_return);
 
-	memcpy(copy, frames, n * sizeof(*copy));
-	*slot_of(s->slots, s->n_slots, f->module, f->addr, f->is_return) = (struct slot){
-		.addr = f->addr, .module = f->module, .n = (uint16_t)n, .is_return = f->is_return, .frames = copy
-	};
-	if (++s->used_slots * 4 > s->n_slots * 3)
+	if (slot->is_used)
+		return slot;
+	if (++s->used_slots * 4 > s->n_slots * 3) {
 		grow_slots(s);
-	*ret = copy;
-	return n;
-}
-
-/* The handle that was not used for the longest time, of another file than `but`; LINES_OPEN_MAX: none. */
-static size_t oldest_lines(const struct sym *s, const struct symfile *but)
-{
-	size_t oldest = LINES_OPEN_MAX;
-
-	for (size_t i = 0; i < LINES_OPEN_MAX; i++) {
-		const struct symfile *f = s->open[i];
-		if (f && f != but && (oldest == LINES_OPEN_MAX || f->lines_used_ns < s->open[oldest]->lines_used_ns))
-			oldest = i;
+		slot = slot_of(s->slots, s->n_slots, f->module, f->addr, f->is_return);
 	}
-	return oldest;
+	*slot = (struct slot){ .is_used = true, .addr = f->addr, .module = f->module, .is_return = f->is_return };
+	return slot;
 }
 
-static void trim_lines(struct sym *s, const struct symfile *but, uint64_t bytes_max)
+static struct module *module_of(struct sym *s, uint32_t id)
 {
-	for (;;) {
-		uint64_t bytes = 0;
-		for (size_t i = 0; i < LINES_OPEN_MAX; i++)
-			bytes += s->open[i] ? lines_bytes(s->open[i]->lines) : 0;
-		size_t oldest = oldest_lines(s, but);
-		if (bytes <= bytes_max || oldest == LINES_OPEN_MAX)
-			return;
-		close_lines(s, oldest);
-	}
+	return id && id < s->n_modules && s->modules[id].path ? &s->modules[id] : NULL;
 }
 
-static int open_lines(struct sym *s, struct symfile *f)
+/* Where names belong to: the call, not what follows it. */
+static uint64_t named_addr(uint64_t addr, bool is_return)
 {
-	size_t i = 0;
-
-	trim_lines(s, NULL, f->lines_bytes < LINES_BYTES_MAX ? LINES_BYTES_MAX - f->lines_bytes : 0);
-	while (i < LINES_OPEN_MAX && s->open[i])
-		i++;
-	if (i == LINES_OPEN_MAX) {
-		i = oldest_lines(s, NULL);
-		close_lines(s, i);
-	}
-	int r = symfile_open_lines(f);
-	if (!r)
-		s->open[i] = f;
-	return r;
-}
-
-static int find_lines(struct sym *s, struct symfile *f, uint64_t addr, struct line_result *ret)
-{
-	if (f->lines_in == LINES_NONE)
-		return -ENOENT;
-	int r = f->lines ? 0 : open_lines(s, f);
-	if (r < 0)
-		return r;
-	f->lines_used_ns = mono_ns();
-	r = lines_find(f->lines, addr, s->deadline_ns, ret);
-	trim_lines(s, f, LINES_BYTES_MAX);
-	/* What libdw read of a unit stays until the handle goes; a new one starts small. */
-	if (lines_bytes(f->lines) > f->lines_bytes + LINES_GROWTH_MAX || r == -ESTALE)
-		for (size_t i = 0; i < LINES_OPEN_MAX; i++)
-			if (s->open[i] == f)
-				close_lines(s, i);
-	return r;
-}
-
-static bool is_over_budget(const struct sym *s)
-{
-	return s->deadline_ns && mono_ns() >= s->deadline_ns;
-}
-
-static const char *pretty(struct sym *s, const char *raw)
-{
-	char *plain = sym_demangle(raw);
-	const char *name = pool_intern(s->pool, plain ? plain : raw);
-
-	free(plain);
-	return name;
+	return is_return && addr ? addr - 1 : addr;
 }
 
 static struct sym_frame bare_frame(const struct module *m, uint64_t offset)
@@ -278,12 +226,15 @@ static struct sym_frame bare_frame(const struct module *m, uint64_t offset)
 	};
 }
 
-/* "libc.so.6+0x98930"; without a module the address alone. */
+/* "libc.so.6+0x98930"; in no file the address alone. */
 static const char *bare_name(struct sym *s, const struct module *m, uint64_t offset)
 {
-	(void)snprintf(s->name, sizeof(s->name), "%s%s0x%" PRIx64, m ? m->name : "", m ? "+" : "",
-		       offset); /* a path is below 4096 */
-	return pool_intern(s->pool, s->name);
+	bool in_file = m && m->path && !m->is_generated;
+	char name[BARE_NAME_CAP];
+
+	(void)snprintf(name, sizeof(name), "%.4095s%s0x%" PRIx64, in_file ? m->name : "", in_file ? "+" : "",
+		       offset); /* fits */
+	return pool_intern(s->pool, name);
 }
 
 static size_t provisional(struct sym *s, const struct module *m, uint64_t offset, const struct sym_frame **ret)
@@ -294,80 +245,117 @@ static size_t provisional(struct sym *s, const struct module *m, uint64_t offset
 	return 1;
 }
 
-/* "main.cold", "work.constprop.0": a part or a copy of the function that the debug information names. */
-static bool is_part_of(const char *symbol, const char *function)
-{
-	size_t len = strlen(function);
-
-	return !strncmp(symbol, function, len) && symbol[len] == '.';
-}
-
 /*
- * The symbol's name goes before the one in the debug information: it is the one that people call ("malloc", there
- * "__libc_malloc"). But parts and copies that the compiler made of a function go by the function's name.
+ * An answer becomes frames. What can't be found in generated code is in no module: the target may write no perf map at
+ * all.
  */
-static const char *function_name(struct sym *s, const struct module *m, uint64_t offset, const char *dwarf_name)
+static void keep(struct sym *s, struct slot *slot, struct module *m, const struct named *named)
 {
-	if (m->file && symfile_name(m->file, offset, s->name) == 0)
-		return pretty(s, dwarf_name && is_part_of(s->name, dwarf_name) ? dwarf_name : s->name);
-	return dwarf_name ? pretty(s, dwarf_name) : bare_name(s, m, offset);
-}
+	uint64_t offset = named_addr(slot->addr, slot->is_return);
+	size_t n = named->lines.n ? named->lines.n : 1;
+	struct sym_frame *frames = pool_alloc(s->pool, n, sizeof(*frames));
 
-static size_t fill(struct sym *s, const struct module *m, uint64_t offset, const struct line_result *lines,
-		   struct sym_frame *frames)
-{
-	size_t n = lines->n ? lines->n : 1;
-
+	if (!m->build_id && named->build_id[0])
+		m->build_id = pool_intern(s->pool, named->build_id);
 	for (size_t i = 0; i < n; i++) {
-		const struct line_frame *l = &lines->frames[i];
-		frames[i] = bare_frame(m, offset);
-		frames[i].final = true;
+		const struct line_frame *l = &named->lines.frames[i];
+		frames[i] = bare_frame(m->is_generated && !named->lines.n ? NULL : m, offset);
+		frames[i].final = m->is_generated || !named->may_improve;
 		frames[i].inlined = i + 1 < n;
 		frames[i].file = l->file ? pool_intern(s->pool, l->file) : NULL;
 		frames[i].line = l->line;
-		if (!frames[i].inlined)
-			frames[i].name = function_name(s, m, offset, l->name);
-		else
-			frames[i].name = l->name ? pretty(s, l->name) : bare_name(s, m, offset);
+		frames[i].name = l->name ? pool_intern(s->pool, l->name) : bare_name(s, m, offset);
 	}
-	return n;
+	slot->n = (uint16_t)n;
+	slot->frames = frames;
 }
 
-static size_t resolve_in(struct sym *s, struct module *m, const struct snap_frame *f, uint64_t offset,
-			 const struct sym_frame **ret)
+static void take_answer(struct sym *s, struct slot *slot, const struct named *named)
 {
-	_cleanup_(line_result_done) struct line_result lines = { .n = 0 };
-	struct sym_frame frames[LINES_FRAMES_MAX];
+	struct module *m = module_of(s, slot->module);
 
-	if (m->file) {
-		symfile_load(m->file, s->pool);
-		if (!m->build_id && m->file->build_id[0])
-			m->build_id = m->file->build_id;
-		if (find_lines(s, m->file, offset, &lines) == -EAGAIN)
-			return provisional(s, m, offset, ret);
+	if (!slot->frames || (slot->may_improve && !named->may_improve))
+		keep(s, slot, m, named);
+	else
+		return; /* as before */
+	slot->may_improve = named->may_improve;
+}
+
+static bool is_over_budget(const struct sym *s)
+{
+	return s->deadline_ns && mono_ns() >= s->deadline_ns;
+}
+
+/* Looks at answers that have come, as long as the budget lasts; if there are none, waits for some that long. */
+static void take_answers(struct sym *s, bool waits)
+{
+	if (!s->answers)
+		s->answers = asker_take(s->asker, waits ? s->deadline_ns : 0);
+	while (s->answers && !is_over_budget(s)) {
+		struct answer *a = s->answers;
+		const struct question *q = &a->q;
+		s->answers = a->next;
+		take_answer(s, slot_of(s->slots, s->n_slots, q->module, q->addr, q->is_return), &a->named);
+		answer_free(a);
 	}
-	return keep(s, f, frames, fill(s, m, offset, &lines, frames), ret);
+}
+
+void sym_set_budget(struct sym *s, uint64_t ns)
+{
+	s->deadline_ns = ns ? mono_ns() + ns : 0;
+	s->turn++;
+	/* What is still wanted is asked for again, in the order in which it is wanted now. */
+	asker_withdraw(s->asker);
+	asker_rest(s->asker);
+	take_answers(s, false);
+}
+
+static void ask(struct sym *s, struct slot *slot, const struct module *m)
+{
+	uint64_t addr = named_addr(slot->addr, slot->is_return);
+	const struct question q = { .at = { .file = m->file, .map = m->map, .addr = addr },
+				    .module = slot->module,
+				    .addr = slot->addr,
+				    .is_return = slot->is_return };
+	struct named named;
+
+	if (slot->asked == s->turn)
+		return;
+	slot->asked = s->turn;
+	if (s->deadline_ns && asker_post(s->asker, &q))
+		return;
+	asker_find(s->asker, &q.at, &named);
+	take_answer(s, slot, &named);
+	named_done(&named);
+}
+
+/* Nothing to look into: known at once. */
+static size_t resolve_bare(struct sym *s, struct slot *slot, struct module *m, const struct sym_frame **ret)
+{
+	static const struct named nothing = { .may_improve = false };
+	struct module none = { .path = NULL };
+
+	keep(s, slot, m ? m : &none, &nothing);
+	*ret = slot->frames;
+	return slot->n;
 }
 
 size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_frame **ret)
 {
-	const struct slot *known = slot_of(s->slots, s->n_slots, f->module, f->addr, f->is_return);
-	uint64_t offset = f->is_return && f->addr ? f->addr - 1 : f->addr;
+	uint64_t offset = named_addr(f->addr, f->is_return);
+	struct module *m = module_of(s, f->module);
 
-	if (known->frames) {
-		*ret = known->frames;
-		return known->n;
-	}
-	struct module *m = f->module < s->n_modules && s->modules[f->module].path ? &s->modules[f->module] : NULL;
 	if (!m && f->module)
 		return provisional(s, NULL, offset, ret); /* its module may still come */
-	if (!m) {
-		struct sym_frame frame = bare_frame(NULL, offset);
-		frame.name = bare_name(s, NULL, offset);
-		frame.final = true;
-		return keep(s, f, &frame, 1, ret);
-	}
-	if (is_over_budget(s))
+	struct slot *slot = make_slot(s, f);
+	if (!slot->frames && (!m || (!m->file && !m->map)))
+		return resolve_bare(s, slot, m, ret);
+	if (!slot->frames || slot->may_improve)
+		ask(s, slot, m);
+	while (!slot->frames && !is_over_budget(s))
+		take_answers(s, true);
+	if (!slot->frames)
 		return provisional(s, m, offset, ret);
-	return resolve_in(s, m, f, offset, ret);
+	*ret = slot->frames;
+	return slot->n;
 }

@@ -2,8 +2,10 @@
 /*
  * Names of frames. Takes dictionary entries of snapshots (modules, frames), gives function, file and line: symbol
  * tables (.symtab, .dynsym, .gnu_debugdata), demangled; file:line and inlined frames by libdw where debug
- * information exists. Cached by build id (else device and inode); a budget per loop turn so that the screen never
- * stalls. Never fails: a name is "module+0x1234" at least.
+ * information exists; perf maps for generated code. Cached by build id (else device and inode); a budget per loop
+ * turn so that the screen never stalls: what takes longer goes on in a thread. Debug files are asked of servers
+ * (DEBUGINFOD_URLS) only where the environment has TIDEMARK_DEBUGINFOD=1. Never fails: a name is "module+0x1234" at
+ * least.
  */
 #ifndef TIDEMARK_SYM_SYM_H
 #define TIDEMARK_SYM_SYM_H
@@ -29,7 +31,7 @@ struct sym_frame {
 	uint64_t offset;      /* file address in the module, of the call (return address - 1 where it is one) */
 	enum frame_kind kind;
 	bool inlined; /* was inlined into the next frame */
-	bool final;   /* false: the budget ran out, ask again later */
+	bool final;   /* false: the budget ran out, or a debug file is on its way: ask again later */
 };
 
 struct sym *sym_new(void);
@@ -38,13 +40,17 @@ void sym_free(struct sym *s);
 /* Takes over (copies) modules of a snapshot's dictionary. */
 void sym_add_modules(struct sym *s, const struct snap_module *modules, size_t n);
 
-/* Starts a loop turn: at most this much time is spent on new names until the next call. 0: no limit. */
+/*
+ * Starts a loop turn: at most this much time is spent on new names until the next call; what was asked for goes on in
+ * the background, in the order of asking, until then. 0: no limit, nothing in the background.
+ */
 void sym_set_budget(struct sym *s, uint64_t ns);
 
 /*
  * Frames of one snapshot frame: the inlined ones first (innermost first), the function that really stands there
  * last. Returns their number, 1 at least; *ret is owned by sym and valid until the next call of sym_resolve that is
- * not `final`, else for sym's life.
+ * not `final`, else for sym's life. A later answer for generated code may be a better one: its name may be written
+ * after its first call.
  */
 size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_frame **ret);
 

@@ -9,7 +9,9 @@
 
 #include "sym/debugfile.h"
 #include "sym/elfimg.h"
+#include "sym/fetch.h"
 #include "sym/pool.h"
+#include "sym/vdso.h"
 #include "util/mem.h"
 
 #define FDS_MAX 256
@@ -18,17 +20,23 @@ void fd_share_init(struct fd_share *fds)
 {
 	struct rlimit lim;
 
-	*fds = (struct fd_share){ .cap = FDS_MAX };
+	fds->used = 0;
+	fds->cap = FDS_MAX;
 	if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur / 4 < fds->cap)
 		fds->cap = (unsigned int)(lim.rlim_cur / 4);
 }
 
-static bool fd_share_take(struct fd_share *fds)
+bool fd_share_take(struct fd_share *fds)
 {
-	if (fds->used >= fds->cap)
-		return false;
-	fds->used++;
-	return true;
+	if (atomic_fetch_add(&fds->used, 1) < fds->cap)
+		return true;
+	fd_share_give(fds, 1);
+	return false;
+}
+
+void fd_share_give(struct fd_share *fds, unsigned int n)
+{
+	(void)atomic_fetch_sub(&fds->used, n);
 }
 
 /*
@@ -50,12 +58,7 @@ static bool is_right_inode(int fd, const struct symfile *f, bool by_target)
 
 static bool is_right_file(int fd, const struct symfile *f, bool by_target)
 {
-	_cleanup_(elfimg_done) struct elfimg img = { .fd = -1 };
-	char id[BUILD_ID_HEX_CAP] = "";
-
-	if (!f->build_id[0])
-		return is_right_inode(fd, f, by_target);
-	return elfimg_open(fd, &img) == 0 && elfimg_build_id(&img, id) == 0 && !strcmp(id, f->build_id);
+	return f->build_id[0] ? elfimg_is(fd, f->build_id) : is_right_inode(fd, f, by_target);
 }
 
 static int open_checked(const struct symfile *f, const char *path, bool by_target)
@@ -74,6 +77,8 @@ static int open_main(const struct symfile *f)
 {
 	if (f->fd >= 0)
 		return fcntl(f->fd, F_DUPFD_CLOEXEC, 0);
+	if (!strcmp(f->path, VDSO_PATH))
+		return vdso_open();
 	int fd = open_checked(f, f->open_path, true);
 	return fd >= 0 ? fd : open_checked(f, f->path, false);
 }
@@ -89,11 +94,10 @@ struct symfile *symfile_new(struct pool *strings, struct fd_share *fds, const st
 	f->inode = m->inode;
 	f->fds = fds;
 	f->fd = -1;
-	if (fd_share_take(fds)) {
-		f->fd = open_main(f);
-		if (f->fd < 0)
-			fds->used--;
-	}
+	_cleanup_(closep) int fd = open_main(f);
+	f->was_reached = fd >= 0;
+	if (f->was_reached && fd_share_take(fds))
+		f->fd = steal_fd(&fd);
 	return f;
 }
 
@@ -104,7 +108,7 @@ void symfile_free(struct symfile *f)
 	symfile_close_lines(f);
 	lines_index_free(f->index);
 	elfsym_free(f->syms);
-	f->fds->used -= f->n_table_fds + (f->fd >= 0);
+	fd_share_give(f->fds, f->n_table_fds + (f->fd >= 0));
 	closep(&f->fd);
 	free(f->debug_path);
 	free(f);
@@ -117,11 +121,6 @@ bool symfile_is(const struct symfile *f, const struct snap_module *m)
 	if (id[0] || f->build_id[0])
 		return !strcmp(f->build_id, id);
 	return m->inode && f->inode == m->inode && f->dev == m->dev;
-}
-
-bool symfile_is_open(const struct symfile *f)
-{
-	return f->fd >= 0 || f->syms;
 }
 
 static void take_lines(struct symfile *f, const struct elfimg *img, int where)
@@ -147,19 +146,23 @@ static int add_section(struct symfile *f, const struct elfimg *img, const char *
 		if (keep >= 0)
 			f->n_table_fds++;
 		else
-			f->fds->used--;
+			fd_share_give(f->fds, 1);
 	}
 	return elfsym_add(f->syms, img, section, keep);
+}
+
+static int open_debug(struct symfile *f, const struct elfimg *main)
+{
+	const struct debugfile_query q = { .img = main, .build_id = f->id, .path = f->path, .open_path = f->open_path };
+
+	return f->debug_path ? open_regular(f->debug_path) : debugfile_open(&q, &f->debug_path);
 }
 
 /* Looks for the separate debug file: for lines, and for symbols where `want_symbols`. True: it gave symbols. */
 static bool load_debug(struct symfile *f, const struct elfimg *main, bool want_symbols)
 {
 	_cleanup_(elfimg_done) struct elfimg img = { .fd = -1 };
-	const struct debugfile_query q = {
-		.img = main, .build_id = f->build_id, .path = f->path, .open_path = f->open_path
-	};
-	_cleanup_(closep) int fd = debugfile_open(&q, &f->debug_path);
+	_cleanup_(closep) int fd = open_debug(f, main);
 
 	if (fd < 0 || elfimg_open(fd, &img) < 0)
 		return false;
@@ -195,26 +198,63 @@ static void load_tables(struct symfile *f, const struct elfimg *img, int fd)
 	load_minidebug(f, img);
 }
 
-void symfile_load(struct symfile *f, struct pool *strings)
+static void load(struct symfile *f)
 {
 	_cleanup_(elfimg_done) struct elfimg img = { .fd = -1 };
-	char id[BUILD_ID_HEX_CAP];
-
-	if (f->is_loaded)
-		return;
-	f->is_loaded = true;
 	_cleanup_(closep) int fd = open_main(f);
+
 	if (fd < 0 || elfimg_open(fd, &img) < 0)
 		return;
-	if (!f->build_id[0] && elfimg_build_id(&img, id) == 0)
-		f->build_id = pool_intern(strings, id);
+	if (elfimg_build_id(&img, f->id) < 0)
+		f->id[0] = 0;
 	f->syms = elfsym_new();
 	load_tables(f, &img, fd);
 	elfsym_seal(f->syms);
-	if (f->lines_in != LINES_MAIN && f->fd >= 0) {
+}
+
+static void unload(struct symfile *f)
+{
+	elfsym_free(f->syms);
+	f->syms = NULL;
+	fd_share_give(f->fds, f->n_table_fds);
+	f->n_table_fds = 0;
+	f->lines_in = LINES_NONE;
+}
+
+static bool wants_debug(const struct symfile *f)
+{
+	return f->syms && f->lines_in == LINES_NONE && f->id[0] && !f->debug_path && strcmp(f->path, VDSO_PATH) != 0;
+}
+
+/* What came is taken only if it is what was asked for. */
+static void ask_for_debug(struct symfile *f, struct fetch *fetch)
+{
+	const char *path = NULL;
+	enum fetch_state state = fetch_ask(fetch, f->id, &path);
+
+	f->awaits_debug = state == FETCH_ASKED;
+	_cleanup_(closep) int fd = state == FETCH_HERE ? open_regular(path) : -1;
+	_cleanup_(closep) int again = fd >= 0 ? open_main(f) : -1;
+	if (again < 0 || !elfimg_is(fd, f->id))
+		return;
+	f->debug_path = xstrdup(path);
+	unload(f);
+	load(f);
+}
+
+void symfile_load(struct symfile *f, struct fetch *fetch)
+{
+	if (f->is_loaded && !f->awaits_debug)
+		return;
+	if (!f->is_loaded)
+		load(f);
+	f->is_loaded = true;
+	if (fetch && wants_debug(f))
+		ask_for_debug(f, fetch);
+	if (f->lines_in != LINES_MAIN && !f->awaits_debug && f->fd >= 0) {
 		closep(&f->fd); /* the tables have their own */
 		f->fd = -1;
-		f->fds->used--;
+		fd_share_give(f->fds, 1);
 	}
 }
 
@@ -223,7 +263,7 @@ int symfile_name(const struct symfile *f, uint64_t addr, char ret[SYM_NAME_CAP])
 	return f->syms ? elfsym_find(f->syms, addr, ret) : -ENOENT;
 }
 
-int symfile_open_lines(struct symfile *f)
+int symfile_open_lines(struct symfile *f, const atomic_bool *stop)
 {
 	if (f->lines)
 		return 0;
@@ -232,7 +272,8 @@ int symfile_open_lines(struct symfile *f)
 	_cleanup_(closep) int fd = f->lines_in == LINES_MAIN ? open_main(f) : open_regular(f->debug_path);
 	if (!f->index)
 		f->index = lines_index_new();
-	int r = fd < 0 ? -ENOENT : lines_open(fd, f->index, &f->lines);
+	const struct lines_query q = { .fd = fd, .open_path = f->open_path, .index = f->index, .stop = stop };
+	int r = fd < 0 ? -ENOENT : lines_open(&q, &f->lines);
 	if (r < 0)
 		f->lines_in = LINES_NONE;
 	return r;
