@@ -12,6 +12,7 @@
 #include "target/proc.h"
 #include "util/arena.h"
 #include "util/clock.h"
+#include "util/fs.h"
 #include "util/mem.h"
 
 #define SEGMENTS_MAX 16
@@ -43,6 +44,7 @@ struct image {
 	struct mappings maps;
 	bool fresh;
 	uint64_t read_ns;
+	struct module *generated; /* code in no file; NULL: none seen */
 	UT_hash_handle hh;
 };
 
@@ -128,6 +130,13 @@ static void read_segments(struct module *m, int fd)
 	}
 }
 
+static void module_keep(struct places *p, struct module *m)
+{
+	m->id = (uint32_t)p->n_modules + 1;
+	p->by_id = grow_to(p->by_id, &p->cap_modules, p->n_modules + 1, sizeof(*p->by_id));
+	p->by_id[p->n_modules++] = m;
+}
+
 static struct module *module_add(struct places *p, uint32_t pid, const struct mapping *map,
 				 const struct module_key *key)
 {
@@ -136,15 +145,13 @@ static struct module *module_add(struct places *p, uint32_t pid, const struct ma
 
 	m->key = *key;
 	m->path = xstrdup(map->path);
-	m->id = (uint32_t)p->n_modules + 1;
 	if (map->inode) {
 		fd = mapping_open(pid, map, &m->open_path);
 		if (fd >= 0)
 			read_segments(m, fd);
 	}
 	HASH_ADD(hh, p->modules, key, sizeof(m->key), m);
-	p->by_id = grow_to(p->by_id, &p->cap_modules, p->n_modules + 1, sizeof(*p->by_id));
-	p->by_id[p->n_modules++] = m;
+	module_keep(p, m);
 	return m;
 }
 
@@ -239,12 +246,61 @@ static uint64_t linked_addr(const struct module *m, uint64_t offset)
 	return offset;
 }
 
+/* The last number of "NSpid:": what the process calls itself. */
+static uint32_t innermost_pid(uint32_t pid)
+{
+	_cleanup_(freep) char *text = NULL;
+	char path[64];
+	size_t len;
+
+	snprintf(path, sizeof(path), "/proc/%u/status", pid);
+	const char *s = fs_read_all(path, 65536, &text, &len) ? NULL : strstr(text, "\nNSpid:");
+	for (s = s ? s + 7 : ""; *s && *s != '\n'; s += strcspn(s, "\t\n"))
+		if (*s == '\t')
+			pid = (uint32_t)strtoul(++s, NULL, 10);
+	return pid;
+}
+
+/* Generated code: its names are in the file that the process writes for perf, if it does. Addresses are run-time addresses. */
+static struct module *generated_of(struct places *p, const struct proc_key *id)
+{
+	struct image *im = image_of(p, id);
+
+	if (im->generated)
+		return im->generated;
+	struct module *m = xcalloc(1, sizeof(*m));
+	m->path = xasprintf("/tmp/perf-%u.map", innermost_pid(id->pid));
+	m->open_path = xasprintf("/proc/%u/root%s", id->pid, m->path);
+	/* No inode says what it is; the process tells it from those of others. */
+	m->key = (struct module_key){ .dev = id->pid, .path_hash = id->start_ticks << 32 | id->image };
+	struct module *known = NULL;
+	HASH_FIND(hh, p->modules, &m->key, sizeof(m->key), known);
+	if (known) { /* the image was forgotten meanwhile */
+		free(m->path);
+		free(m->open_path);
+		free(m);
+		return im->generated = known;
+	}
+	HASH_ADD(hh, p->modules, key, sizeof(m->key), m);
+	module_keep(p, m);
+	return im->generated = m;
+}
+
+static bool is_anonymous(const struct mapping *map)
+{
+	return !map->inode && (!map->path[0] || !strncmp(map->path, "[anon:", 6) || !strcmp(map->path, "[heap]"));
+}
+
 struct snap_frame places_frame(struct places *p, const struct proc_key *id, uint64_t addr, bool is_return)
 {
 	struct snap_frame f = { .addr = addr, .is_return = is_return };
 	const struct mapping *map = mapping_of(p, id, is_return ? addr - 1 : addr);
-	struct module *m = map ? module_of(p, id->pid, map) : NULL;
 
+	if (map && is_anonymous(map)) {
+		f.module = generated_of(p, id)->id;
+		return f;
+	}
+	struct module *m = map ? module_of(p, id->pid, map) : NULL;
 	if (!m || (!map->inode && map->path[0] != '['))
 		return f;
 	f.module = m->id;

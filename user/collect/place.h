@@ -21,7 +21,10 @@ void places_free(struct places *p);
 void places_stale(struct places *p, const struct proc_key *id);
 void places_forget(struct places *p, const struct proc_key *id);
 
-/* Never fails: an address in no file gives module 0 and the address itself. */
+/*
+ * Never fails: an address in no mapping gives module 0 and the address itself; one in anonymous memory the address itself and the
+ * process's own module of generated code, whose path is that of its perf map (there or not).
+ */
 struct snap_frame places_frame(struct places *p, const struct proc_key *id, uint64_t addr, bool is_return);
 
 /* Text ranges of a process with these mappings, for telling return addresses from data. */
