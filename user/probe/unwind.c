@@ -504,15 +504,15 @@ const struct unwind_file *unwind_take_file(struct unwind_tables *u, int fd, cons
 
 const struct unwind_file *unwind_take_vdso(struct unwind_tables *u)
 {
-	struct mappings maps;
+	struct mappings maps = { 0 };
 
 	if (u->vdso)
 		return u->vdso;
 	uint64_t start = getauxval(AT_SYSINFO_EHDR);
+	if (start && mappings_read((uint32_t)getpid(), &maps))
+		return u->nothing; /* for now */
 	u->vdso = u->nothing;
-	if (!start || mappings_read((uint32_t)getpid(), &maps))
-		return u->vdso;
-	const struct mapping *m = mappings_find(&maps, start);
+	const struct mapping *m = start ? mappings_find(&maps, start) : NULL;
 	if (m && m->start == start) {
 		struct image im = { .fd = -1, .mem = (const uint8_t *)(uintptr_t)start, .bytes = m->end - start };
 		u->vdso = file_meet(u, &im);
