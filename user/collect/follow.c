@@ -263,6 +263,16 @@ int follow_scan_one(struct follow *f, struct watched *w)
 	return w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0;
 }
 
+void follow_prepare(struct follow *f)
+{
+	for (struct watched *w = f->all; w; w = w->hh.next) {
+		_cleanup_(mappings_done) struct mappings maps = { 0 };
+
+		if (mappings_read(w->pid, &maps) == 0)
+			images_scan(f->images, w->account, &w->id, &maps);
+	}
+}
+
 int follow_scan(struct follow *f)
 {
 	int first = 0;

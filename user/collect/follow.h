@@ -82,6 +82,9 @@ int follow_enter(struct follow *f, uint32_t pid, bool late);
 /* Takes EVENT_FORK, EVENT_EXEC, EVENT_EXIT; and EVENT_MMAP for its executable mappings. */
 void follow_event(struct follow *f, const struct event *e);
 
+/* Tells the kernel side where the code of all processes lies: before their first call, so that no stack of theirs begins without. */
+void follow_prepare(struct follow *f);
+
 /* Attaches what changed files need. Returns 0 or the first -errno of attaching. */
 int follow_scan(struct follow *f);
 int follow_scan_one(struct follow *f, struct watched *w);

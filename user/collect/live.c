@@ -283,12 +283,16 @@ static int attach(struct live_source *s, char **ret_why)
 		*ret_why = xasprintf("tracepoints can't be attached: %s", strerror(-err));
 		return err;
 	}
-	attach_ahead(s);
-	if (s->opts.target->kind == TARGET_COMMAND)
+	if (s->opts.target->kind == TARGET_COMMAND) {
+		attach_ahead(s);
 		return start_command(s, ret_why);
+	}
 	err = follow_seed(&s->follow);
-	if (err >= 0)
+	if (err >= 0) {
+		follow_prepare(&s->follow);
+		attach_ahead(s);
 		err = follow_scan(&s->follow);
+	}
 	if (err < 0) {
 		*ret_why = xasprintf("probes can't be attached: %s", strerror(-err));
 		return err;
