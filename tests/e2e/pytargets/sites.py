@@ -21,9 +21,10 @@ import sys
 import threading
 import weakref
 
-from truth import BYTES, EXACT, LIST, QUIET, STR, S, again, both, keep, main, note, noted
+from truth import BYTES, EXACT, LIST, QUIET, STR, S, again, begin, both, finish, keep, note, noted
 
 MISSING = {}
+FOLDER = begin()
 
 # --- module level, and each kind of object ---
 
@@ -1513,15 +1514,10 @@ def imports(folder):
         both("function of an imported module, " + name, module.later)
 
 
-def all_sites(folder):
-    sys.path.insert(0, folder)
-    for part in (functions, classes, nested, generators, coroutines, threads, depth, callbacks, exceptions, contexts, decorators, lines,
-                 generated):
-        part()
-    long_functions(folder)
-    imports(folder)
-    return MISSING
-
-
-if __name__ == "__main__":
-    main(all_sites)
+sys.path.insert(0, FOLDER)
+for part in (functions, classes, nested, generators, coroutines, threads, depth, callbacks, exceptions, contexts, decorators, lines,
+             generated):
+    part()
+long_functions(FOLDER)
+imports(FOLDER)
+finish(FOLDER, missing=MISSING)

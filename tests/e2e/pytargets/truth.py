@@ -130,13 +130,18 @@ def wait_for(path):
         time.sleep(0.02)
 
 
-def main(sites):
-    """`script FOLDER [wait]`: runs the sites (at once, or when FOLDER/go is there), writes FOLDER/truth, stays until FOLDER/end is there."""
+def begin():
+    """`script FOLDER [wait]`: with `wait`, says that it is there and goes on when FOLDER/go is. The folder."""
     folder = sys.argv[1]
-    if sys.argv[2:] == ["wait"]:
-        with open(os.path.join(folder, "ready"), "w", encoding="ascii") as f:
+    if sys.argv[2:3] == ["wait"]:
+        with open(os.path.join(folder, "ready.part"), "w", encoding="ascii") as f:
             f.write(str(os.getpid()))
+        os.rename(os.path.join(folder, "ready.part"), os.path.join(folder, "ready"))
         wait_for(os.path.join(folder, "go"))
-    missing = sites(folder) or {}
-    write(os.path.join(folder, "truth"), missing=missing)
+    return folder
+
+
+def finish(folder, **more):
+    """Writes FOLDER/truth and stays until FOLDER/end is there."""
+    write(os.path.join(folder, "truth"), **more)
     wait_for(os.path.join(folder, "end"))
