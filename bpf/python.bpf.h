@@ -160,10 +160,25 @@ static __always_inline __u8 python_owner(const struct thread_state *t, const str
 	return (__u8)(frame_word(t, at) >> (at & 7) * 8);
 }
 
+/* What a code object says of itself. */
+static __always_inline int python_identify(const struct python_info *py, __u64 code, __u32 *ret)
+{
+	__u64 words[PYTHON_CODE_ID_BYTES / 8], table[4];
+
+	if (bpf_probe_read_user(words, sizeof(words), (void *)(code + py->code_id)))
+		return -1;
+	*ret = python_code_id(words);
+	if (py->minor >= PYTHON_VERSIONED_MINOR)
+		return 0;
+	if (bpf_probe_read_user(table, sizeof(table), (void *)(words[10] + PYTHON_TABLE_HEAD)))
+		return -1;
+	*ret = python_code_id_with(*ret, table);
+	return 0;
+}
+
 /* One frame outwards. 1: go on, 0: the last one, or broken. scratch: where the frames go; >= cfg.scratch_slots: nowhere, only the hash is wanted. */
 __noinline int python_step(struct thread_state *t, __u32 scratch)
 {
-	__u64 id[PYTHON_CODE_ID_BYTES / 8];
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 
 	if (!t)
@@ -181,7 +196,8 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 		return next != 0;
 	}
 	__u64 code = frame_word(t, w->frame + py->frame_code) & ~7ull; /* 3.14: the low bits are tags */
-	if (!code || code >= USER_ADDR_MAX || bpf_probe_read_user(id, sizeof(id), (void *)(code + py->code_id)))
+	__u32 id;
+	if (!code || code >= USER_ADDR_MAX || python_identify(py, code, &id))
 		return python_broken(w);
 	if (w->pending)
 		python_emit(w, s);
@@ -190,7 +206,7 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 		return 0;
 	}
 	w->pending = python_frame_pack(code, python_unit(t, py, code));
-	w->pending_id = python_code_id(id);
+	w->pending_id = id;
 	if (py->entry == PYTHON_ENTRY_ALL || (py->entry == PYTHON_ENTRY_FLAG && python_owner(t, py)))
 		w->pending |= PYTHON_FRAME_ENTRY;
 	w->frame = next;

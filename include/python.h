@@ -94,9 +94,25 @@ static inline __u32 python_frame_unit(__u64 frame) /* plus one */
 
 static inline __u32 python_code_id(const __u64 w[PYTHON_CODE_ID_BYTES / 8])
 {
-	__u64 h = table_mix(table_mix(w[0], w[1]), w[2]);
+	__u64 h = table_mix(table_mix(table_mix(w[0], w[1]), w[2]), w[4]);
 
 	h = table_mix(table_mix(table_mix(h, w[8]), w[9]), w[10]);
+	return (__u32)(h >> 32) ^ (__u32)h;
+}
+
+/*
+ * From 3.12 on w[4] holds co_version, which no two code objects share. Before, a program that compiles and runs one piece of source after the other
+ * gets them at equal addresses, line tables and all; so the tables' beginnings are taken in. t: of the table (w[10], a bytes object) from ob_size on.
+ */
+#define PYTHON_VERSIONED_MINOR 12
+#define PYTHON_TABLE_HEAD 16 /* Include/cpython/bytesobject.h: ob_size; ob_shash 24, which changes; data 32 */
+
+static inline __u32 python_code_id_with(__u32 id, const __u64 t[4])
+{
+	__u64 first = t[0] < 8 ? t[2] & ((1ull << t[0] * 8) - 1) : t[2];
+	__u64 second = t[0] < 8 ? 0 : t[0] < 16 ? t[3] & ((1ull << (t[0] - 8) * 8) - 1) : t[3];
+	__u64 h = table_mix(table_mix(table_mix(id, t[0]), first), second);
+
 	return (__u32)(h >> 32) ^ (__u32)h;
 }
 

@@ -621,8 +621,13 @@ def main():
     print(f"\nload at the end {os.getloadavg()[0]:.1f}")
 
 
-try:
-    main()
-except (Failure, OSError, subprocess.SubprocessError) as error:
-    print(f"bench: {error}", file=sys.stderr)
-    sys.exit(1)
+def run(what):
+    try:
+        what()
+    except (Failure, OSError, subprocess.SubprocessError) as error:
+        print(f"bench: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run(main)

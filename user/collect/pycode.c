@@ -121,12 +121,28 @@ static bool is_alive(const struct py_head *head)
 	return (uint32_t)refs && !(refs >> 32 & 0xffff);
 }
 
+/* Before 3.12 the line table is part of what identifies a code object. */
+static bool add_table(const struct py_source *s, const __u64 *w, uint32_t *id)
+{
+	__u64 t[4];
+	struct py_piece p = { .at = w[PYTHON_CODE_ID_BYTES / 8 - 1] + PYTHON_TABLE_HEAD, .bytes = sizeof(t), .to = t };
+
+	if (read_pieces(s, &p, 1) != 1)
+		return false;
+	*id = python_code_id_with(*id, t);
+	return true;
+}
+
 bool pycode_is_head_of(const struct py_source *s, const struct py_head *head, uint32_t id)
 {
 	__u64 w[PYTHON_CODE_ID_BYTES / sizeof(__u64)];
 
 	memcpy(w, head->bytes + s->code_id_offset, sizeof(w));
-	return is_alive(head) && python_code_id(w) == id;
+	uint32_t is = python_code_id(w);
+
+	if (!is_alive(head) || (s->layout->minor < PYTHON_VERSIONED_MINOR && !add_table(s, w, &is)))
+		return false;
+	return is == id;
 }
 
 /* --- strings --- */
