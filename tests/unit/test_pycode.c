@@ -42,6 +42,7 @@ static const struct py_names names312 = {
 
 struct fake {
 	struct py_memory memory;
+	size_t reads;
 	size_t alive_from;  /* objects before it are gone */
 	size_t die_at_read; /* so many calls of read from now on, all are; 0: never */
 	uint64_t name_length, table_bytes;
@@ -88,6 +89,7 @@ static size_t fake_read(void *ctx, uint32_t pid, const struct py_piece *p, size_
 	struct fake *f = ctx;
 
 	(void)pid;
+	f->reads++;
 	if (f->die_at_read && !--f->die_at_read) {
 		f->alive_from = FAKE_OBJECTS;
 		f->built = 0;
@@ -274,7 +276,9 @@ static void test_many(void **state)
 	for (size_t i = 0; i < KEPT + MORE; i += STEP) {
 		fake_resolve(&f, n, 1, i, STEP, got);
 		assert_string_not_equal(got[STEP - 1].name, GONE);
+		size_t reads = f.reads;
 		fake_check(&f, n, 1, 0, "0000000000000000", 1); /* always used */
+		assert_int_equal(f.reads, reads);
 	}
 	f.alive_from = FAKE_OBJECTS;
 	fake_check(&f, n, 1, 0, "0000000000000000", 1);
