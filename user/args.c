@@ -165,6 +165,38 @@ static int read_layers(const char *text, struct settings *s, char **ret_why)
 	return 0;
 }
 
+static int read_native(const char *text, struct settings *s, char **ret_why)
+{
+	(void)text;
+	(void)ret_why;
+	s->native_only = true;
+	return 0;
+}
+
+static int read_python(const char *text, struct settings *s, char **ret_why)
+{
+	(void)text;
+	(void)ret_why;
+	s->python_only = true;
+	return 0;
+}
+
+static int read_threads(const char *text, struct settings *s, char **ret_why)
+{
+	(void)text;
+	(void)ret_why;
+	s->by_thread = true;
+	return 0;
+}
+
+static int read_group(const char *text, struct settings *s, char **ret_why)
+{
+	if (group_by_parse(text, &s->group) == 0)
+		return 0;
+	*ret_why = xasprintf("\"%s\" is no grouping: function, module, file:line and thread are", text);
+	return -EINVAL;
+}
+
 static int read_threshold(const char *text, struct settings *s, char **ret_why)
 {
 	(void)ret_why;
@@ -217,6 +249,13 @@ static const struct option_row options[] = {
 	{ 0, "mode", "MODE", "auto, exact (every heap call), pages (resident memory and mappings only)", read_mode,
 	  false },
 	{ 0, "layer", "LAYER[,...]", "page, map, heap", read_layers, false },
+	{ 0, "native", NULL, "frames of machine code only, also the interpreter's (Python frames are merged in)",
+	  read_native, false },
+	{ 0, "python", NULL, "Python frames only, where a stack has some", read_python, false },
+	{ 0, "threads", NULL, "keep the threads of a process apart: thread id and name with each stack", read_threads,
+	  false },
+	{ 0, "group", "BY", "add stacks up by function, module, file:line (of the innermost frame) or thread",
+	  read_group, false },
 	{ 0, "threshold", "PCT", "growth per check that counts (2%)", read_threshold, true },
 	{ 0, "consecutive", "N", "checks in a row that must have grown (3)", read_consecutive, true },
 	{ 0, "min-size", "BYTES", "growth over these checks that is worth an alert (1M)", read_min_size, true },
@@ -304,6 +343,11 @@ static int settle(struct settings *s)
 
 	if (s->mode == MODE_ONLY_PAGES && heap_wanted)
 		return usage_error("--mode pages and --layer heap contradict each other: it observes no heap");
+	if (s->native_only && s->python_only)
+		return usage_error(
+			"--native and --python contradict each other: without either, both kinds of frames are merged");
+	if (s->group == GROUP_THREAD)
+		s->by_thread = true;
 	if (!s->target.text)
 		s->target.text = xstrdup("");
 	if (s->layers_given)

@@ -27,6 +27,9 @@ struct settings {
 	bool sort_given;
 	size_t limit;
 	bool limit_given;
+	bool native_only, python_only; /* frames shown; both false: merged */
+	bool by_thread;		       /* the threads of a process are kept apart */
+	enum group_by group;
 	enum mode mode;
 	double budget_pct;
 	uint64_t sample_bytes;

@@ -113,6 +113,7 @@ static int open_source(struct session *s)
 		.interval_s = set->interval_s,
 		.heap = set->layer_on[LAYER_HEAP],
 		.map = set->layer_on[LAYER_MAP],
+		.by_thread = set->by_thread,
 		.quiet_stdout = !set->output,
 	};
 	_cleanup_(freep) char *why = NULL;
@@ -159,6 +160,10 @@ static int session_open(struct session *s)
 	s->query.proc_sort = s->settings->sort_given ? s->settings->sort : s->opts->view ? SORT_LIVE : SORT_GROWTH;
 	s->query.stack_sort = s->settings->sort;
 	memcpy(s->query.layer_on, s->settings->layer_on, sizeof(s->query.layer_on));
+	s->query.native_only = s->settings->native_only;
+	s->query.python_only = s->settings->python_only;
+	s->query.by_thread = s->settings->by_thread;
+	s->query.group = s->settings->group;
 	return 0;
 }
 

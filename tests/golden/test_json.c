@@ -38,28 +38,45 @@ static void assert_golden(const char *path, const char *text, size_t len)
 }
 
 /* The end line has the time of day in it; the unit test looks at that one. */
-static void run_of_two_intervals(void **state)
+static void assert_run(const char *path, const struct query *q)
 {
 	_cleanup_(freep) char *text = NULL;
-	struct query q = fixture_query();
-	struct report *quiet = fixture_empty(&q), *busy = fixture_report(&q, 5);
+	struct report *quiet = fixture_empty(q), *busy = fixture_report(q, 5);
 	size_t len;
 	FILE *out = open_memstream(&text, &len);
 
-	(void)state;
 	assert_int_equal(view_json.begin(out, quiet->meta), 0);
 	assert_int_equal(view_json.show(out, quiet), 0);
 	assert_int_equal(view_json.show(out, busy), 0);
 	assert_int_equal(fclose(out), 0);
-	assert_golden("tests/golden/run.json", text, len);
+	assert_golden(path, text, len);
 	fixture_free(quiet);
 	fixture_free(busy);
+}
+
+static void run_of_two_intervals(void **state)
+{
+	struct query q = fixture_query();
+
+	(void)state;
+	assert_run("tests/golden/run.json", &q);
+}
+
+static void run_with_threads_and_groups(void **state)
+{
+	struct query q = fixture_query();
+
+	(void)state;
+	q.by_thread = true;
+	q.group = GROUP_THREAD;
+	assert_run("tests/golden/threads.json", &q);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(run_of_two_intervals),
+		cmocka_unit_test(run_with_threads_and_groups),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,31 +14,44 @@
 #include "view/tui_state.h"
 #include "view/view.h"
 
+enum { ASCII = 1 << 0, EMPTY = 1 << 1, THREADS = 1 << 2 };
+
 struct scene {
 	const char *name, *keys;
 	int width, height;
-	bool ascii, empty;
+	unsigned how;
 };
 
 /* Keys are pressed after eight intervals, each followed by a draw. */
 static const struct scene scenes[] = {
-	{ "procs-80x24", "", 80, 24, false, false },
-	{ "procs-120x40", "", 120, 40, false, false },
-	{ "procs-40x10", "", 40, 10, false, false },
-	{ "procs-ascii-120x40", "", 120, 40, true, false },
-	{ "procs-empty-80x24", "", 80, 24, false, true },
-	{ "procs-down-sort-80x24", "jjs", 80, 24, false, false },
-	{ "stacks-80x24", "\n", 80, 24, false, false },
-	{ "stacks-120x40", "\n", 120, 40, false, false },
-	{ "stacks-40x10", "\n", 40, 10, false, false },
-	{ "stacks-map-80x24", "\n\t", 80, 24, false, false },
-	{ "stacks-pages-only-80x24", "jj\n", 80, 24, false, false },
-	{ "frames-80x24", "\n\n", 80, 24, false, false },
-	{ "frames-120x40", "\n\n", 120, 40, false, false },
-	{ "frames-incomplete-80x24", "\nj\n", 80, 24, false, false },
-	{ "frames-python-80x24", "\n\niv", 80, 24, false, false },
-	{ "help-80x24", "?", 80, 24, false, false },
-	{ "filter-paused-80x24", "p/gu", 80, 24, false, false },
+	{ "procs-80x24", "", 80, 24, 0 },
+	{ "procs-120x40", "", 120, 40, 0 },
+	{ "procs-40x10", "", 40, 10, 0 },
+	{ "procs-ascii-120x40", "", 120, 40, ASCII },
+	{ "procs-empty-80x24", "", 80, 24, EMPTY },
+	{ "procs-down-sort-80x24", "jjs", 80, 24, 0 },
+	{ "stacks-80x24", "\n", 80, 24, 0 },
+	{ "stacks-120x40", "\n", 120, 40, 0 },
+	{ "stacks-40x10", "\n", 40, 10, 0 },
+	{ "stacks-map-80x24", "\n\t", 80, 24, 0 },
+	{ "stacks-pages-only-80x24", "jj\n", 80, 24, 0 },
+	{ "frames-80x24", "\n\n", 80, 24, 0 },
+	{ "frames-120x40", "\n\n", 120, 40, 0 },
+	{ "frames-incomplete-80x24", "\nj\n", 80, 24, 0 },
+	{ "frames-40x10", "\n\n", 40, 10, 0 },
+	{ "frames-incomplete-40x10", "\nj\n", 40, 10, 0 },
+	{ "frames-python-80x24", "\n\niv", 80, 24, 0 },
+	{ "frames-native-80x24", "\n\nn", 80, 24, 0 },
+	{ "frames-no-python-80x24", "\nj\ni", 80, 24, 0 },
+	{ "groups-function-80x24", "\nu", 80, 24, 0 },
+	{ "groups-function-120x40", "\nu", 120, 40, 0 },
+	{ "groups-module-40x10", "\nuu", 40, 10, 0 },
+	{ "groups-thread-80x24", "\nuuuu", 80, 24, THREADS },
+	{ "threads-120x40", "\n", 120, 40, THREADS },
+	{ "threads-80x24", "\n", 80, 24, THREADS },
+	{ "threads-frames-80x24", "\nj\n", 80, 24, THREADS },
+	{ "help-80x24", "?", 80, 24, 0 },
+	{ "filter-paused-80x24", "p/gu", 80, 24, 0 },
 };
 
 static char *draw(const struct scene *sc)
@@ -50,15 +63,20 @@ static char *draw(const struct scene *sc)
 	char *text;
 	size_t len;
 
-	tui_state_init(&st, !sc->ascii);
+	q.by_thread = sc->how & THREADS;
+	tui_state_init(&st, !(sc->how & ASCII));
 	for (uint64_t n = 0; n < 8; n++) {
 		fixture_free(r);
-		r = sc->empty ? fixture_empty(&q) : fixture_report(&q, n);
+		r = sc->how & EMPTY ? fixture_empty(&q) : fixture_report(&q, n);
 		tui_take(&st, r);
 		tui_update(&st, r, sc->width, sc->height);
 	}
 	for (const char *k = sc->keys; *k; k++) {
 		(void)tui_key(&st, &q, (wchar_t)*k, false, &opened); /* what it asks is the session's matter */
+		if (!(sc->how & EMPTY)) {			     /* as the session: the query may have changed */
+			fixture_free(r);
+			r = fixture_report(&q, 7);
+		}
 		tui_update(&st, r, sc->width, sc->height);
 	}
 	struct screen *s = tui_render(&st, r, sc->width, sc->height);
@@ -102,16 +120,14 @@ static void screens(void **state)
 	}
 }
 
-static void plain_text(void **state)
+static void compare_plain(const char *name, const struct query *q)
 {
 	_cleanup_(freep) char *text = NULL;
-	struct query q = fixture_query();
 	size_t len;
 
-	(void)state;
 	FILE *out = open_memstream(&text, &len);
 	for (uint64_t n = 4; n < 6; n++) {
-		struct report *r = fixture_report(&q, n);
+		struct report *r = fixture_report(q, n);
 
 		if (n == 4)
 			assert_int_equal(view_text.begin(out, r->meta), 0);
@@ -121,7 +137,19 @@ static void plain_text(void **state)
 		fixture_free(r);
 	}
 	assert_int_equal(fclose(out), 0);
-	compare("run", "text", text);
+	compare(name, "text", text);
+}
+
+static void plain_text(void **state)
+{
+	struct query q = fixture_query();
+
+	(void)state;
+	compare_plain("run", &q);
+	q.by_thread = true;
+	compare_plain("threads", &q);
+	q.group = GROUP_FUNCTION;
+	compare_plain("groups", &q);
 }
 
 int main(void)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "util/arena.h"
+#include "util/mem.h"
 
 #define KIB 1024ull
 #define MIB (1024ull * 1024)
@@ -31,36 +32,30 @@ static const struct snap_map maps[] = {
 	{ .name = "stacks", .entries = UNKNOWN_U64, .capacity = 65536, .bytes = 8 * MIB },
 };
 
-static const struct sym_frame frames_load[] = {
-	{ .name = "load_table(char const*, std::vector<int> const&)",
-	  .file = "src/main.cpp",
-	  .line = 12,
-	  .module = "/srv/app/worker",
-	  .build_id = "0123456789abcdef",
-	  .offset = 0x1234,
-	  .kind = FRAME_NATIVE,
-	  .inlined = true,
-	  .final = true },
-	{ .name = "handle_request",
-	  .file = "src/main.cpp",
-	  .line = 80,
-	  .module = "/srv/app/worker",
-	  .build_id = "0123456789abcdef",
-	  .offset = 0x1234,
-	  .kind = FRAME_NATIVE,
-	  .final = true },
-	{ .name = "App.serve", .file = "/srv/app/app.py", .line = 33, .kind = FRAME_PYTHON, .final = true },
-	{ .name = "_PyEval_EvalFrameDefault",
-	  .module = "/usr/bin/python3.11",
-	  .offset = 0x9f31c,
-	  .kind = FRAME_NATIVE,
-	  .final = true },
-	{ .name = "libc.so.6+0x27305",
-	  .module = "/usr/lib/libc.so.6",
-	  .offset = 0x27305,
-	  .kind = FRAME_NATIVE,
-	  .final = true },
-};
+#define NATIVE(...) \
+	{ \
+		.kind = FRAME_NATIVE, .final = true, __VA_ARGS__ \
+	}
+#define PYTHON(text, path, at) \
+	{ \
+		.name = text, .file = path, .line = at, .kind = FRAME_PYTHON, .final = true \
+	}
+#define WORKER .module = "/srv/app/worker", .build_id = "0123456789abcdef", .offset = 0x1234
+#define LOAD_INLINED \
+	NATIVE(WORKER, .name = "load_table(char const*, std::vector<int> const&)", .file = "src/main.cpp", .line = 12, \
+	       .inlined = true)
+#define HANDLE NATIVE(WORKER, .name = "handle_request", .file = "src/main.cpp", .line = 80)
+#define EVAL_LOOP_FRAME NATIVE(.name = "_PyEval_EvalFrameDefault", .module = "/usr/bin/python3.11", .offset = 0x9f31c)
+#define VECTORCALL NATIVE(.name = "_PyFunction_Vectorcall", .module = "/usr/bin/python3.11", .offset = 0xa0010)
+#define LIBC NATIVE(.name = "libc.so.6+0x27305", .module = "/usr/lib/libc.so.6", .offset = 0x27305)
+#define SERVE PYTHON("App.serve", "/srv/app/app.py", 33)
+#define MODULE_CODE PYTHON("<module>", "/srv/app/app.py", 90)
+
+/* One stack in the three ways in which it can be shown: two activations of the interpreter's loop. */
+static const struct sym_frame frames_merged[] = { LOAD_INLINED, HANDLE, SERVE, VECTORCALL, MODULE_CODE, LIBC };
+static const struct sym_frame frames_native[] = { LOAD_INLINED, HANDLE,		 EVAL_LOOP_FRAME,
+						  VECTORCALL,	EVAL_LOOP_FRAME, LIBC };
+static const struct sym_frame frames_python[] = { SERVE, MODULE_CODE };
 
 static const struct sym_frame frames_short[] = {
 	{ .name = "r\303\251sum\303\251::\346\227\245\346\234\254",
@@ -92,37 +87,47 @@ static const struct leak_verdict no_verdict = {
 	.verdict = VERDICT_UNKNOWN, .probability = NAN, .survivors_pct = NAN, .slope_r2 = NAN
 };
 
-static struct report_stack stack_leaking(uint64_t n)
+static struct report_stack stack_leaking(const struct query *q, uint64_t n)
 {
-	return (struct report_stack){ .stack_id = 0xabc2,
-				      .layer = LAYER_HEAP,
-				      .site = "malloc",
-				      .growth_bytes_per_s = 64 * KIB,
-				      .delta_bytes = (int64_t)(n * 64 * KIB),
-				      .ages_known = true,
-				      .age_p50_s = 312,
-				      .age_p95_s = 7300,
-				      .age_max_s = 100000,
-				      .complete = true,
-				      .leak = { .verdict = VERDICT_LEAK,
-						.probability = 0.97,
-						.growth_bytes_per_s = 64 * KIB,
-						.survivors_pct = 94,
-						.slope_r2 = 0.99,
-						.seen_s = 600 },
-				      .frames = frames_load,
-				      .n_frames = 5,
-				      .summary = "main.cpp:12 load_table",
-				      .counts = { .c = { .live_bytes = 12 * MIB + n * 64 * KIB,
-							 .live_count = 48000,
-							 .peak_live_bytes = 13 * MIB,
-							 .alloc_bytes = 40 * MIB,
-							 .alloc_count = 160000,
-							 .free_bytes = 28 * MIB,
-							 .free_count = 112000 },
-						  .alloc_bytes_per_s = 70 * KIB,
-						  .allocs_per_s = 280,
-						  .live_known = true } };
+	struct report_stack s = { .stack_id = 0xabc2,
+				  .layer = LAYER_HEAP,
+				  .site = "malloc",
+				  .growth_bytes_per_s = 64 * KIB,
+				  .delta_bytes = (int64_t)(n * 64 * KIB),
+				  .ages_known = true,
+				  .age_p50_s = 312,
+				  .age_p95_s = 7300,
+				  .age_max_s = 100000,
+				  .complete = true,
+				  .leak = { .verdict = VERDICT_LEAK,
+					    .probability = 0.97,
+					    .growth_bytes_per_s = 64 * KIB,
+					    .survivors_pct = 94,
+					    .slope_r2 = 0.99,
+					    .seen_s = 600 },
+				  .has_python = true,
+				  .frames = frames_merged,
+				  .n_frames = ARRAY_SIZE(frames_merged),
+				  .summary = "main.cpp:12 load_table",
+				  .counts = { .c = { .live_bytes = 12 * MIB + n * 64 * KIB,
+						     .live_count = 48000,
+						     .peak_live_bytes = 13 * MIB,
+						     .alloc_bytes = 40 * MIB,
+						     .alloc_count = 160000,
+						     .free_bytes = 28 * MIB,
+						     .free_count = 112000 },
+					      .alloc_bytes_per_s = 70 * KIB,
+					      .allocs_per_s = 280,
+					      .live_known = true } };
+
+	if (q->native_only) {
+		s.frames = frames_native;
+		s.n_frames = ARRAY_SIZE(frames_native);
+	} else if (q->python_only) {
+		s.frames = frames_python;
+		s.n_frames = ARRAY_SIZE(frames_python);
+	}
+	return s;
 }
 
 static struct report_stack stack_short(void)
@@ -132,6 +137,7 @@ static struct report_stack stack_short(void)
 				      .site = "calloc",
 				      .growth_bytes_per_s = -512,
 				      .delta_bytes = -2048,
+				      .cut = CUT_NO_ROW,
 				      .leak = no_verdict,
 				      .frames = frames_short,
 				      .n_frames = 1,
@@ -180,6 +186,7 @@ static struct report_stack stack_unknown(void)
 		.stack_id = 0x3,
 		.layer = LAYER_HEAP,
 		.site = "realloc",
+		.cut = CUT_UNKNOWN,
 		.leak = no_verdict,
 		.summary = "[unknown stack]",
 		.growth_bytes_per_s = 0,
@@ -190,14 +197,59 @@ static struct report_stack stack_unknown(void)
 	};
 }
 
-static void fill_leaking(struct arena *a, struct report_proc *p, uint64_t n)
+/* As --threads has them: two threads of one process, one of them without a name, and calls of which it is not known whose they are. */
+static void set_threads(struct report_stack *stacks)
+{
+	stacks[0].tid = 4242;
+	stacks[0].thread = "gunicorn";
+	stacks[1].tid = 4250;
+	stacks[1].thread = "pool\033[2J-1";
+	stacks[2].tid = 4251;
+}
+
+static void group_stack(struct report_group *g, const struct report_stack *s, const char *name)
+{
+	*g = (struct report_group){ .layer = s->layer,
+				    .name = name,
+				    .id = (uint64_t)(unsigned char)name[0] << 8 | s->layer,
+				    .tid = s->tid,
+				    .thread = s->thread,
+				    .counts = s->counts,
+				    .growth_bytes_per_s = s->growth_bytes_per_s,
+				    .delta_bytes = s->delta_bytes,
+				    .n_stacks = 1 };
+	g->counts.c.peak_live_bytes = UNKNOWN_U64;
+}
+
+/* Each stack is a group of its own, the second of 12 stacks. */
+static void fill_groups(struct arena *a, struct report_proc *p, enum group_by by)
+{
+	static const char *const names[GROUP_NR][4] = {
+		[GROUP_FUNCTION] = { "load_table(char const*, std::vector<int> const&)", "libx.so+0x10", "arena_map",
+				     "[unknown]" },
+		[GROUP_MODULE] = { "/srv/app/worker", "/usr/lib/libx.so", "/srv/app/worker", "[unknown]" },
+		[GROUP_FILE_LINE] = { "src/main.cpp:12", "[others]", "arena.c:7", "[unknown]" },
+		[GROUP_THREAD] = { "4242 gunicorn", "4250 pool\033[2J-1", "4251", "[unknown]" },
+	};
+	struct report_group *groups = arena_alloc(a, 4, sizeof(*groups));
+
+	for (size_t i = 0; i < 4; i++)
+		group_stack(&groups[i], &p->stacks[i], names[by][i]);
+	groups[1].n_stacks = 12;
+	p->groups = groups;
+	p->n_groups = 4;
+}
+
+static void fill_leaking(struct arena *a, struct report_proc *p, const struct query *q, uint64_t n)
 {
 	struct report_stack *stacks = arena_alloc(a, 4, sizeof(*stacks));
 
-	stacks[0] = stack_leaking(n);
+	stacks[0] = stack_leaking(q, n);
 	stacks[1] = stack_short();
 	stacks[2] = stack_mapped();
 	stacks[3] = stack_unknown();
+	if (q->by_thread)
+		set_threads(stacks);
 	*p = (struct report_proc){ .id = { .start_ticks = 5001, .pid = 4242 },
 				   .start_ts = FIXTURE_TS - 7200,
 				   .ppid = 4200,
@@ -242,6 +294,8 @@ static void fill_leaking(struct arena *a, struct report_proc *p, uint64_t n)
 						       .live_known = true };
 	p->losses[LOSS_UNMATCHED_FREE] = 17;
 	p->losses[LOSS_LIVE_FULL] = 1500;
+	if (q->group != GROUP_NONE)
+		fill_groups(a, p, q->group);
 }
 
 static void fill_steady(struct report_proc *p)
@@ -409,7 +463,7 @@ struct report *fixture_report(const struct query *q, uint64_t n)
 	struct report *r = fixture_empty(q);
 	struct report_proc *p = arena_alloc(r->arena, FIXTURE_PROCS, sizeof(*p));
 
-	fill_leaking(r->arena, &p[0], n);
+	fill_leaking(r->arena, &p[0], q, n);
 	fill_steady(&p[1]);
 	fill_pages_only(&p[2]);
 	fill_exited(&p[3]);
@@ -425,6 +479,16 @@ struct report *fixture_report(const struct query *q, uint64_t n)
 	r->self.target_overhead_pct = 1.3;
 	r->self.body_ns = 412;
 	r->self.probe_scope = "host";
+	r->self.stack_stat = (struct stack_stat){
+		.taken = 3000,
+		.repeated = 2900,
+		.unwound = 100,
+		.defined = 7,
+		.python_taken = 800,
+		.python_defined = 5,
+		.python_foreign = 2,
+		.cut = { [CUT_NONE] = 97, [CUT_DEPTH] = 2, [CUT_NO_ROW] = 1 },
+	};
 	r->self.losses[LOSS_UNMATCHED_FREE] = 17;
 	r->self.losses[LOSS_LIVE_FULL] = 1500;
 	if (n == 5)

@@ -15,7 +15,7 @@ struct query fixture_query(void);
 /*
  * Interval n of a run with one second between intervals: the first process's heap grows with n. Processes: a leaking Python
  * worker, a steady server, one seen by pages only (most figures unknown), one that has exited with a multi-byte name, one sampled
- * with a limit. The alert fires at n == 5 only, as reports do.
+ * with a limit. The alert fires at n == 5 only, as reports do. Frames, threads and groups of the first process are as the query wants them.
  */
 struct report *fixture_report(const struct query *q, uint64_t n);
 /* No process, nothing lost, nothing known of the cost on targets. */

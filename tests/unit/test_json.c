@@ -136,9 +136,10 @@ static void every_field_is_there(void **state)
 	assert_keys(get(get(line_of(&l, "proc", 0), "layers"), "heap"), COUNTS);
 	assert_keys(get(line_of(&l, "proc", 0), "losses"), "unmatched_free live_full");
 	assert_keys(line_of(&l, "stack", 0), "type v ts pid start_ts layer stack_id site " COUNTS
-					     " age_p50_s age_p95_s age_max_s complete leak frames");
-	assert_keys(line_of(&l, "stack", 2), "type v ts pid start_ts layer stack_id site " COUNTS
-					     " age_p50_s age_p95_s age_max_s complete leak frames detail");
+					     " age_p50_s age_p95_s age_max_s complete cut python_complete leak frames");
+	assert_keys(line_of(&l, "stack", 2),
+		    "type v ts pid start_ts layer stack_id site " COUNTS
+		    " age_p50_s age_p95_s age_max_s complete cut python_complete leak frames detail");
 	assert_keys(get(line_of(&l, "stack", 2), "detail"), "file_bytes anon_bytes");
 	assert_keys(get(line_of(&l, "stack", 0), "leak"),
 		    "verdict probability growth_bytes_per_s survivors_pct slope_r2 seen_s");
@@ -151,20 +152,23 @@ static void every_field_is_there(void **state)
 	assert_keys(
 		get(line_of(&l, "tick", 0), "self"),
 		"cpu_pct rss_bytes hits_per_s foreign_hits_per_s probe_scope target_overhead_pct budget_pct body_ns "
-		"attached_share maps losses");
+		"attached_share stacks maps losses");
+	assert_keys(get(get(line_of(&l, "tick", 0), "self"), "stacks"),
+		    "taken repeated unwound defined repeated_pct python_taken python_defined python_foreign cut");
 	lines_done(&l);
 	fixture_free(r);
 }
 
 static void order_of_lines(void **state)
 {
-	static const char *const order[] = { "proc", "stack", "alert", "tick" };
+	static const char *const order[] = { "proc", "stack", "group", "alert", "tick" };
 	struct query q = fixture_query();
+
+	(void)state;
+	q.group = GROUP_MODULE;
 	struct report *r = fixture_report(&q, 5);
 	struct lines l = show(r);
 	size_t stage = 0;
-
-	(void)state;
 	for (size_t i = 0; i < l.n; i++) {
 		const char *type = text_of(l.items[i], "type");
 		while (strcmp(type, order[stage]))
@@ -172,11 +176,11 @@ static void order_of_lines(void **state)
 		assert_int_equal(u64_of(l.items[i], "v"), 1);
 		assert_true(json_object_get_double(get(l.items[i], "ts")) == r->ts);
 	}
-	assert_int_equal(stage, 3);
+	assert_int_equal(stage, 4);
 	assert_string_equal(text_of(l.items[l.n - 1], "type"), "tick");
 	assert_int_equal(u64_of(l.items[l.n - 1], "n"), 5);
 	assert_int_equal(u64_of(l.items[l.n - 1], "procs"), FIXTURE_PROCS);
-	assert_int_equal(l.n, FIXTURE_PROCS + r->procs[0].n_stacks + 2);
+	assert_int_equal(l.n, FIXTURE_PROCS + r->procs[0].n_stacks + r->procs[0].n_groups + 2);
 	lines_done(&l);
 	fixture_free(r);
 }
@@ -304,7 +308,7 @@ static void frames_tell_their_kind(void **state)
 	struct lines l = show(r);
 	struct json_object *frames = get(line_of(&l, "stack", 0), "frames");
 	struct json_object *native = json_object_array_get_idx(frames, 0),
-			   *python = json_object_array_get_idx(frames, 2), *bare = json_object_array_get_idx(frames, 4);
+			   *python = json_object_array_get_idx(frames, 2), *bare = json_object_array_get_idx(frames, 5);
 
 	(void)state;
 	assert_string_equal(text_of(native, "kind"), "native");
@@ -318,6 +322,106 @@ static void frames_tell_their_kind(void **state)
 	assert_null_field(bare, "file");
 	assert_null_field(bare, "line");
 	assert_null_field(bare, "build_id");
+	lines_done(&l);
+	fixture_free(r);
+}
+
+static void a_stack_says_why_it_is_cut(void **state)
+{
+#define X(id, name) [CUT_##id] = name,
+	static const char *const names[] = { for_each_cut(X) };
+#undef X
+	struct query q = fixture_query();
+
+	(void)state;
+	for (size_t i = 0; i < CUT_NR; i++) {
+		struct report *r = fixture_report(&q, 5);
+		struct report_proc p = r->procs[0];
+		struct report_stack s = p.stacks[0];
+		s.cut = (enum stack_cut)i;
+		s.complete = !i;
+		s.has_python = i > 1;
+		s.python_cut = i > 2;
+		p.stacks = &s;
+		p.n_stacks = 1;
+		r->procs = &p;
+		r->n_procs = 1;
+		struct lines l = show(r);
+		struct json_object *stack = line_of(&l, "stack", 0);
+		if (i)
+			assert_string_equal(text_of(stack, "cut"), names[i]);
+		else
+			assert_null_field(stack, "cut");
+		if (i > 1)
+			assert_int_equal(json_object_get_boolean(get(stack, "python_complete")), i == 2);
+		else
+			assert_null_field(stack, "python_complete");
+		lines_done(&l);
+		fixture_free(r);
+	}
+}
+
+static void threads_are_told_on_request(void **state)
+{
+	struct query q = fixture_query();
+
+	(void)state;
+	q.by_thread = true;
+	struct report *r = fixture_report(&q, 5);
+	struct lines l = show(r);
+	assert_int_equal(u64_of(line_of(&l, "stack", 0), "tid"), 4242);
+	assert_string_equal(text_of(line_of(&l, "stack", 0), "thread"), "gunicorn");
+	assert_int_equal(u64_of(line_of(&l, "stack", 2), "tid"), 4251);
+	assert_null_field(line_of(&l, "stack", 2), "thread");
+	assert_null_field(line_of(&l, "stack", 3), "tid"); /* of which thread is not known */
+	assert_null_field(line_of(&l, "alert", 0), "tid");
+	lines_done(&l);
+	fixture_free(r);
+}
+
+static void groups_have_lines(void **state)
+{
+	struct query q = fixture_query();
+
+	(void)state;
+	for (int g = GROUP_NONE + 1; g < GROUP_NR; g++) {
+		q.group = (enum group_by)g;
+		q.by_thread = g == GROUP_THREAD;
+		struct report *r = fixture_report(&q, 5);
+		struct lines l = show(r);
+		struct json_object *first = line_of(&l, "group", 0), *last = line_of(&l, "group", 3);
+		assert_keys(first, g == GROUP_THREAD ? "type v ts pid start_ts layer by name tid thread stacks " COUNTS
+						     : "type v ts pid start_ts layer by name stacks " COUNTS);
+		assert_string_equal(text_of(first, "by"), group_by_name(q.group));
+		assert_string_equal(text_of(last, "name"), "[unknown]");
+		assert_int_equal(u64_of(line_of(&l, "group", 1), "stacks"), 12);
+		assert_int_equal(u64_of(first, "live_bytes"), r->procs[0].groups[0].counts.c.live_bytes);
+		assert_null_field(first, "peak_live_bytes"); /* the peaks of its stacks were at different times */
+		(void)line_of(&l, "stack", 3);		     /* stacks are there as before */
+		lines_done(&l);
+		fixture_free(r);
+	}
+}
+
+static void the_tick_tells_how_stacks_were_taken(void **state)
+{
+	struct query q = fixture_query();
+	struct report *r = fixture_report(&q, 5);
+	struct lines l = show(r);
+	struct json_object *stacks = get(get(line_of(&l, "tick", 0), "self"), "stacks");
+
+	(void)state;
+	assert_int_equal(u64_of(stacks, "taken"), 3000);
+	assert_true(json_object_get_double(get(stacks, "repeated_pct")) == 96.7);
+	assert_keys(get(stacks, "cut"), "depth no_row"); /* only what occurred, and complete is no cut */
+	lines_done(&l);
+	fixture_free(r);
+
+	r = fixture_empty(&q);
+	l = show(r);
+	stacks = get(get(line_of(&l, "tick", 0), "self"), "stacks");
+	assert_null_field(stacks, "repeated_pct");
+	assert_int_equal(json_object_object_length(get(stacks, "cut")), 0);
 	lines_done(&l);
 	fixture_free(r);
 }
@@ -445,6 +549,10 @@ int main(void)
 		cmocka_unit_test(big_counts_are_exact),
 		cmocka_unit_test(targets_text_is_repaired),
 		cmocka_unit_test(frames_tell_their_kind),
+		cmocka_unit_test(a_stack_says_why_it_is_cut),
+		cmocka_unit_test(threads_are_told_on_request),
+		cmocka_unit_test(groups_have_lines),
+		cmocka_unit_test(the_tick_tells_how_stacks_were_taken),
 		cmocka_unit_test(alerts_without_a_stack_name_none),
 		cmocka_unit_test(meta_line),
 		cmocka_unit_test(end_line),

@@ -310,6 +310,44 @@ static void verdicts_follow_the_line(void **state)
 	assert_int_equal(stack_of(p, 0x32)->leak.verdict, VERDICT_UNKNOWN);
 }
 
+/* Threads that share a stack have a past of their own each. */
+static void threads_are_told_apart(void **state)
+{
+	struct fixture *f = *state;
+	struct snap_stack *a, *b;
+	const struct model *m;
+
+	synth_proc(f->world, 1);
+	a = synth_stack(f->world, 1, LAYER_HEAP, 0x12);
+	b = synth_stack(f->world, 1, LAYER_HEAP, 0x12);
+	a->tid = 1;
+	b->tid = 2;
+	synth_alloc(b, 5000);
+	step(f, 0);
+	synth_alloc(a, 300);
+	m = step(f, 1);
+	assert_int_equal(m->procs[0].n_stacks, 2);
+	assert_true(m->procs[0].stacks[0].alloc_bytes_per_s == 300);
+	assert_int_equal(m->procs[0].stacks[0].delta_bytes, 300);
+	assert_true(m->procs[0].stacks[1].alloc_bytes_per_s == 0);
+	assert_int_equal(m->procs[0].stacks[1].delta_bytes, 0);
+	assert_int_equal(m->procs[0].layers[LAYER_HEAP].counts.live_bytes, 5300);
+}
+
+static void groupings_have_names(void **state)
+{
+	enum group_by g;
+
+	(void)state;
+	for (int i = GROUP_NONE + 1; i < GROUP_NR; i++) {
+		assert_int_equal(group_by_parse(group_by_name((enum group_by)i), &g), 0);
+		assert_int_equal(g, i);
+	}
+	assert_int_equal(group_by_parse("none", &g), -EINVAL);
+	assert_int_equal(group_by_parse("file", &g), -EINVAL);
+	assert_int_equal(group_by_parse("", &g), -EINVAL);
+}
+
 static void series_stays_bounded(void **state)
 {
 	struct series s = { 0 };
@@ -387,6 +425,8 @@ int main(void)
 		with_world(deltas_count_from_the_baseline),
 		with_world(history_forgets_what_is_gone),
 		with_world(verdicts_follow_the_line),
+		with_world(threads_are_told_apart),
+		cmocka_unit_test(groupings_have_names),
 		cmocka_unit_test(series_stays_bounded),
 		with_world(many_stacks_are_cheap),
 		with_world(empty_snapshot),

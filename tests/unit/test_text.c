@@ -94,6 +94,106 @@ static void unknown_counts_are_no_numbers(void **state)
 	fixture_free(r);
 }
 
+static void an_incomplete_stack_says_why(void **state)
+{
+	struct query q = fixture_query();
+	struct report *r = fixture_report(&q, 1);
+	_cleanup_(freep) char *text = show(r);
+
+	(void)state;
+	assert_non_null(strstr(text, "! r\303\251sum\303\251::\346\227\245\346\234\254 (no unwind information)\n"));
+	assert_string_equal(say_cut(CUT_DEPTH), "deeper than 127 frames");
+	for (int i = 0; i <= CUT_NR; i++)
+		assert_in_range(strlen(say_cut((enum stack_cut)i)), 10, 36);
+	fixture_free(r);
+}
+
+static void threads_are_told(void **state)
+{
+	struct query q = fixture_query();
+	char buf[THREAD_TEXT_CAP];
+
+	(void)state;
+	q.by_thread = true;
+	struct report *r = fixture_report(&q, 1);
+	_cleanup_(freep) char *text = show(r);
+	assert_non_null(strstr(text, " THREAD "));
+	assert_non_null(strstr(text, " 4242 gunicorn "));
+	assert_non_null(strstr(text, " 4250 pool?[2J-1 "));
+	assert_string_equal(say_thread(buf, 0, "x"), "-");
+	assert_string_equal(say_thread(buf, 12, NULL), "12");
+	fixture_free(r);
+}
+
+static void groups_take_the_place_of_stacks(void **state)
+{
+	struct query q = fixture_query();
+
+	(void)state;
+	q.group = GROUP_FILE_LINE;
+	struct report *r = fixture_report(&q, 1);
+	_cleanup_(freep) char *text = show(r);
+	assert_non_null(strstr(text, " STACKS FILE:LINE\n"));
+	assert_non_null(strstr(text, " 12 [others]\n"));
+	assert_null(strstr(text, "no unwind information"));
+	assert_null(strstr(text, "and 1 more"));
+	q.limit = 2;
+	_cleanup_(freep) char *shorter = show(r);
+	assert_non_null(strstr(shorter, "\n  and 1 more\n")); /* the third is of another layer */
+	fixture_free(r);
+}
+
+static char *show_leaks(const struct report *r)
+{
+	char *text;
+	size_t len;
+	FILE *out = open_memstream(&text, &len);
+
+	assert_int_equal(view_leaks.show(out, r), 0);
+	assert_int_equal(fclose(out), 0);
+	return text;
+}
+
+static void a_leak_shows_its_stack(void **state)
+{
+	static const struct sym_frame frames[] = {
+		{ .name = "evil\033[2J", .file = "/srv/\033]0;x.py", .kind = FRAME_PYTHON },
+		{ .name = "main", .module = "/srv/app" },
+	};
+	struct query q = fixture_query();
+	struct report *r = fixture_report(&q, 5);
+	struct alert a = r->alerts[0];
+	struct report_stack s = r->procs[0].stacks[0];
+	struct report_proc p = r->procs[0];
+	_cleanup_(freep) char *text = show_leaks(r);
+
+	(void)state;
+	assert_non_null(strstr(text, "blocks of malloc, allocated by\n"));
+	assert_non_null(strstr(text, "\n    App.serve  /srv/app/app.py:33\n"));
+	assert_null(strstr(text, "incomplete"));
+	s.tid = a.tid = 77;
+	s.thread = "io";
+	s.complete = false;
+	s.cut = CUT_DEPTH;
+	s.python_cut = true;
+	s.frames = frames;
+	s.n_frames = 2;
+	p.stacks = &s;
+	p.n_stacks = 1;
+	r->procs = &p;
+	r->n_procs = 1;
+	r->alerts = &a;
+	_cleanup_(freep) char *cut = show_leaks(r);
+	assert_non_null(strstr(cut,
+			       "allocated by thread 77 io\n    evil?[2J  /srv/?]0;x.py\n    main  (/srv/app)\n"
+			       "    (incomplete: deeper than 127 frames)\n    (outer Python frames are missing)\n"));
+	assert_null(strchr(cut, '\033'));
+	a.tid = 78; /* another thread's */
+	_cleanup_(freep) char *none = show_leaks(r);
+	assert_null(strstr(none, "evil"));
+	fixture_free(r);
+}
+
 static void marks_a_resolved_alert(void **state)
 {
 	struct query q = fixture_query();
@@ -247,6 +347,10 @@ int main(void)
 		cmocka_unit_test(says_all_parts),
 		cmocka_unit_test(tells_of_no_losses),
 		cmocka_unit_test(unknown_counts_are_no_numbers),
+		cmocka_unit_test(an_incomplete_stack_says_why),
+		cmocka_unit_test(threads_are_told),
+		cmocka_unit_test(groups_take_the_place_of_stacks),
+		cmocka_unit_test(a_leak_shows_its_stack),
 		cmocka_unit_test(marks_a_resolved_alert),
 		cmocka_unit_test(control_characters_never_pass),
 		cmocka_unit_test(limits_stacks),

@@ -221,6 +221,53 @@ static void switches(void **state)
 	assert_true(f->st.trend_off);
 }
 
+static void groups_go_round(void **state)
+{
+	static const enum group_by order[] = { GROUP_FUNCTION, GROUP_MODULE, GROUP_FILE_LINE, GROUP_NONE };
+	struct fixture *f = *state;
+
+	assert_int_equal(press(f, L'u'), TUI_NOTHING); /* stacks are grouped where they are shown */
+	press(f, L'\n');
+	for (size_t i = 0; i < ARRAY_SIZE(order); i++) {
+		press(f, L'j');
+		assert_int_equal(press(f, L'u'), TUI_REDRAW);
+		assert_int_equal(f->q.group, order[i]);
+		assert_int_equal(f->st.lists[PAGE_STACKS].sel, 0);
+		update(f);
+		assert_int_equal(f->st.n_rows, 3);
+		assert_int_equal(f->st.rows[0].kind, order[i] == GROUP_NONE ? ROW_DATA : ROW_GROUP);
+	}
+	f->q.by_thread = true;
+	for (int i = 0; i < 4; i++)
+		press(f, L'u');
+	assert_int_equal(f->q.group, GROUP_THREAD);
+	/* A group is no stack, and has no age to sort by. */
+	press(f, L'\n');
+	assert_int_equal(f->st.page, PAGE_STACKS);
+	assert_non_null(strstr(f->st.message, "key u"));
+	press(f, L'o');
+	assert_int_equal(f->q.stack_sort, SORT_LIVE);
+	press(f, L'u');
+	assert_int_equal(f->q.group, GROUP_NONE);
+}
+
+static void a_threads_stack_is_opened(void **state)
+{
+	struct fixture *f = *state;
+
+	f->q.by_thread = true;
+	press(f, L'\n');
+	press(f, L'j');
+	press(f, L'\n');
+	assert_int_equal(f->st.page, PAGE_FRAMES);
+	assert_int_equal(f->st.tid, 4250);
+	update(f);
+	assert_int_equal(f->st.n_rows, 2); /* its frame, and why it is cut */
+	f->st.tid = 4251;		   /* the same stack, in a thread that has none of it */
+	update(f);
+	assert_int_equal(f->st.n_rows, 0);
+}
+
 static void help_takes_one_key(void **state)
 {
 	struct fixture *f = *state;
@@ -310,6 +357,8 @@ int main(void)
 		T(sort_keys),
 		T(filter_is_edited),
 		T(switches),
+		T(groups_go_round),
+		T(a_threads_stack_is_opened),
 		T(help_takes_one_key),
 		T(help_tells_every_key),
 		T(layers_go_round),

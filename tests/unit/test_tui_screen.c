@@ -51,7 +51,8 @@ static void press(struct tui_state *st, struct query *q, const char *keys)
 /* Every page at every small size and some large ones: nothing outside of the screen is touched (ASan), no line is too long. */
 static void any_size_is_drawn(void **state)
 {
-	static const char *const paths[] = { "", "\n", "\n\n", "\nj\n", "?", "p/x", "jjjj\n" };
+	static const char *const paths[] = { "",    "\n",   "\n\n",  "\nj\n",  "?",	"p/x",	 "jjjj\n",
+					     "\nu", "\nuu", "\nuuu", "\nuuuu", "\n\ni", "\nj\ni" };
 	static const int sizes[][2] = { { 1, 1 },  { 2, 1 },  { 1, 50 },    { 200, 1 },
 					{ 20, 5 }, { 5, 20 }, { 300, 100 }, { 5000, 3 } };
 
@@ -63,6 +64,7 @@ static void any_size_is_drawn(void **state)
 			struct query q = fixture_query();
 			struct tui_state st;
 
+			q.by_thread = i % 3;
 			tui_state_init(&st, i % 2);
 			for (const char *k = paths[p]; *k; k++) {
 				char one[2] = { *k, 0 };
@@ -240,6 +242,7 @@ static void trends_have_memory_and_an_end(void **state)
 	struct trends *t = trends_new();
 	char buf[TREND_TEXT_CAP];
 	const struct proc_key leaking = { .start_ticks = 5001, .pid = 4242 };
+	const struct report_stack leak = { .stack_id = 0xabc2 };
 
 	(void)state;
 	for (uint64_t n = 0; n < 4; n++) {
@@ -248,19 +251,19 @@ static void trends_have_memory_and_an_end(void **state)
 		r->n = n;
 		trends_add(t, r);
 		trends_add(t, r); /* drawn twice: counted once */
-		trend_text(t, &leaking, 0xabc2, false, buf);
+		trend_text(t, &leaking, &leak, false, buf);
 		assert_int_equal(strlen(buf), n ? TREND_LEN : 0);
 		fixture_free(r);
 	}
 	/* 12M + 0, 2.5M, 10M, 22.5M in eight steps of 2.8M each: 0, 0, 3, 7 */
 	assert_string_equal(buf, "    __:#");
-	trend_text(t, &leaking, 0xabc2, true, buf);
+	trend_text(t, &leaking, &leak, true, buf);
 	assert_string_equal(buf, "    \342\226\201\342\226\201\342\226\204\342\226\210");
 	/* Not in the next reports (an interval of 20): forgotten, and unknown to those who ask. */
 	struct report *r = fixture_empty(&q);
 	r->n = 24;
 	trends_add(t, r);
-	assert_string_equal(trend_text(t, &leaking, 0xabc2, true, buf), "");
+	assert_string_equal(trend_text(t, &leaking, &leak, true, buf), "");
 	fixture_free(r);
 	trends_free(t);
 }
@@ -274,7 +277,7 @@ static void columns_give_way(void **state)
 		int sum = -1;
 		size_t shown = 0;
 
-		columns_fit(&proc_columns, width, SORT_ALLOC, true, widths);
+		columns_fit(&proc_columns, width, SORT_ALLOC, NEEDS_MEMORY, widths);
 		for (size_t i = 0; i < proc_columns.n; i++) {
 			sum += widths[i] ? widths[i] + 1 : 0;
 			shown += widths[i] > 0;

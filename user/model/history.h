@@ -30,11 +30,14 @@ struct past_proc {
 	UT_hash_handle hh;
 };
 
-/* A stack of one process, as the history knows it. */
+/* A stack of one process (or of one of its threads), as the history knows it. */
 struct stack_key {
 	struct proc_key proc;
 	uint64_t stack_id;
+	uint32_t tid; /* 0: all threads together */
+	uint32_t pad; /* 0: the key is hashed as bytes */
 };
+_Static_assert(sizeof(struct stack_key) == 32, "no padding");
 
 struct past_stack {
 	struct stack_key key;

@@ -188,6 +188,7 @@ static void name_suspect(struct alert *a, const struct check *c, const struct mo
 		return;
 	a->layer = layer;
 	a->stack_id = s->snap->stack_id;
+	a->tid = s->snap->tid;
 	a->live_bytes = s->snap->counts.live_bytes;
 	a->old_live_bytes = s->snap->old_live_bytes;
 }

@@ -60,6 +60,7 @@ struct alert {
 	const char *comm, *message; /* arena of the model */
 	enum layer layer;
 	uint64_t stack_id;	   /* 0: no stack could be named */
+	uint32_t tid;		   /* whose calls of that stack these are; 0: of all threads */
 	uint64_t live_bytes;	   /* of that stack; without one: bytes_now */
 	double growth_bytes_per_s; /* of the watched figure, over the run of growth */
 	double first_seen_ts;	   /* when it fired */

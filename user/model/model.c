@@ -40,7 +40,7 @@ static uint64_t live_of(const struct snap_stack *s)
 
 static void build_stack(struct history *h, const struct snap_stack *s, struct model_stack *ret)
 {
-	struct stack_key key = { .proc = s->id, .stack_id = s->stack_id };
+	struct stack_key key = { .proc = s->id, .stack_id = s->stack_id, .tid = s->tid };
 	bool is_new;
 	struct past_stack *past = history_stack(h, &key, &is_new);
 	uint64_t live = live_of(s);

@@ -26,6 +26,21 @@ enum sort_key {
 		SORT_NR
 };
 
+/* X(id, name): by what stacks are put together into groups, in the order in which a key cycles. NONE: stacks are shown. */
+#define for_each_group(X) \
+	X(NONE, "none") \
+	X(FUNCTION, "function") \
+	X(MODULE, "module") \
+	X(FILE_LINE, "file:line") \
+	X(THREAD, "thread")
+
+enum group_by {
+#define X(id, name) GROUP_##id,
+	for_each_group(X)
+#undef X
+		GROUP_NR
+};
+
 #define QUERY_LIMIT_DEFAULT 50 /* a view for people may show fewer than this default */
 
 struct query {
@@ -35,11 +50,15 @@ struct query {
 	bool layer_on[LAYER_NR];
 	char filter[128];	       /* substring of comm, cmdline or a frame's name; "" = all */
 	bool native_only, python_only; /* view of stacks; both false: merged */
-	bool has_baseline;	       /* deltas count from the snapshot `baseline_n` */
+	bool by_thread;		       /* the source keeps the threads of a process apart */
+	enum group_by group;
+	bool has_baseline; /* deltas count from the snapshot `baseline_n` */
 	uint64_t baseline_n;
 };
 
 const char *sort_key_name(enum sort_key k);
 int sort_key_parse(const char *name, enum sort_key *ret); /* -EINVAL */
+const char *group_by_name(enum group_by g);
+int group_by_parse(const char *name, enum group_by *ret); /* -EINVAL; "none" is no value to give */
 
 #endif

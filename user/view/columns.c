@@ -106,19 +106,19 @@ static void proc_top(const struct table_row *row, char *buf)
 }
 
 static const struct column procs[] = {
-	{ "PID", 7, 7, true, 0, SORT_NR, false, proc_pid },
-	{ "COMM", 8, 15, false, 0, SORT_NR, false, proc_comm },
-	{ "MODE", 7, 7, false, 8, SORT_NR, false, proc_mode_text },
-	{ "RSS", 6, 6, true, 1, SORT_RSS, false, proc_rss },
-	{ DELTA_BASE, 7, 7, true, 5, SORT_NR, false, proc_delta },
-	{ "GROWTH/s", 8, 8, true, 2, SORT_GROWTH, false, proc_growth },
-	{ "LIVE", 6, 6, true, 3, SORT_LIVE, false, proc_live },
-	{ "COUNT", 6, 6, true, 7, SORT_COUNT, false, proc_count },
-	{ "ALLOC/s", 7, 7, true, 6, SORT_RATE, false, proc_rate },
-	{ "TOTAL", 6, 6, true, 11, SORT_ALLOC, false, proc_total },
-	{ "LIMIT/ETA", 12, 12, true, 9, SORT_NR, false, proc_limit },
-	{ "RSS TREND", 9, 9, false, 10, SORT_NR, true, trend },
-	{ "TOP SITE", 20, 0, false, 4, SORT_NR, false, proc_top },
+	{ "PID", 7, 7, true, 0, SORT_NR, 0, proc_pid },
+	{ "COMM", 8, 15, false, 0, SORT_NR, 0, proc_comm },
+	{ "MODE", 7, 7, false, 8, SORT_NR, 0, proc_mode_text },
+	{ "RSS", 6, 6, true, 1, SORT_RSS, 0, proc_rss },
+	{ DELTA_BASE, 7, 7, true, 5, SORT_NR, 0, proc_delta },
+	{ "GROWTH/s", 8, 8, true, 2, SORT_GROWTH, 0, proc_growth },
+	{ "LIVE", 6, 6, true, 3, SORT_LIVE, 0, proc_live },
+	{ "COUNT", 6, 6, true, 7, SORT_COUNT, 0, proc_count },
+	{ "ALLOC/s", 7, 7, true, 6, SORT_RATE, 0, proc_rate },
+	{ "TOTAL", 6, 6, true, 11, SORT_ALLOC, 0, proc_total },
+	{ "LIMIT/ETA", 12, 12, true, 9, SORT_NR, 0, proc_limit },
+	{ "RSS TREND", 9, 9, false, 10, SORT_NR, NEEDS_MEMORY, trend },
+	{ "TOP SITE", 20, 0, false, 4, SORT_NR, 0, proc_top },
 };
 
 /* --- stacks --- */
@@ -175,26 +175,96 @@ static void stack_site(const struct table_row *row, char *buf)
 	set(buf, row->stack->site ? row->stack->site : "-");
 }
 
+static void stack_thread(const struct table_row *row, char *buf)
+{
+	say_thread(buf, row->stack->tid, row->stack->thread);
+}
+
 static void stack_function(const struct table_row *row, char *buf)
 {
 	const struct report_stack *s = row->stack;
+	const char *name = s->summary ? s->summary : "-";
 
-	snprintf(buf, COLUMN_TEXT_CAP, "%s%s", incomplete_mark(s), s->summary ? s->summary : "-");
+	if (s->complete)
+		set(buf, name);
+	else
+		snprintf(buf, COLUMN_TEXT_CAP, "%s%s (%s)", incomplete_mark(s), name, say_cut(s->cut));
 }
 
 static const struct column stacks[] = {
-	{ "LIVE", 6, 6, true, 0, SORT_LIVE, false, stack_live },
-	{ DELTA_BASE, 7, 7, true, 4, SORT_NR, false, stack_delta },
-	{ "+/s", 7, 7, true, 2, SORT_GROWTH, false, stack_growth },
-	{ "ALLOC/s", 7, 7, true, 5, SORT_RATE, false, stack_rate },
-	{ "COUNT", 6, 6, true, 6, SORT_COUNT, false, stack_count },
-	{ "TOTAL", 6, 6, true, 10, SORT_ALLOC, false, stack_total },
-	{ "AGE50", 6, 6, true, 8, SORT_AGE, false, stack_age },
-	{ "P(LEAK)", 12, 12, false, 3, SORT_NR, false, stack_leak },
-	{ "TREND", 8, 8, false, 7, SORT_NR, true, trend },
-	{ "BY", 8, 14, false, 9, SORT_NR, false, stack_site },
-	{ "FUNCTION", 20, 0, false, 1, SORT_NR, false, stack_function },
+	{ "LIVE", 6, 6, true, 0, SORT_LIVE, 0, stack_live },
+	{ DELTA_BASE, 7, 7, true, 4, SORT_NR, 0, stack_delta },
+	{ "+/s", 7, 7, true, 2, SORT_GROWTH, 0, stack_growth },
+	{ "ALLOC/s", 7, 7, true, 5, SORT_RATE, 0, stack_rate },
+	{ "COUNT", 6, 6, true, 6, SORT_COUNT, 0, stack_count },
+	{ "TOTAL", 6, 6, true, 10, SORT_ALLOC, 0, stack_total },
+	{ "AGE50", 6, 6, true, 8, SORT_AGE, 0, stack_age },
+	{ "P(LEAK)", 12, 12, false, 3, SORT_NR, 0, stack_leak },
+	{ "TREND", 8, 8, false, 7, SORT_NR, NEEDS_MEMORY, trend },
+	{ "BY", 8, 14, false, 9, SORT_NR, 0, stack_site },
+	{ "THREAD", 16, 23, false, 3, SORT_NR, NEEDS_THREADS, stack_thread },
+	{ "FUNCTION", 20, 0, false, 1, SORT_NR, 0, stack_function },
 };
+
+/* --- stacks put together --- */
+
+static void group_live(const struct table_row *row, char *buf)
+{
+	say_live(buf, &row->group->counts, true);
+}
+
+static void group_delta(const struct table_row *row, char *buf)
+{
+	say_growth(buf, row->group->counts.live_known ? (double)row->group->delta_bytes : NAN);
+}
+
+static void group_growth(const struct table_row *row, char *buf)
+{
+	say_growth(buf, row->group->counts.live_known ? row->group->growth_bytes_per_s : NAN);
+}
+
+static void group_rate(const struct table_row *row, char *buf)
+{
+	say_alloc_rate(buf, &row->group->counts, true);
+}
+
+static void group_count(const struct table_row *row, char *buf)
+{
+	say_live_count(buf, &row->group->counts, true);
+}
+
+static void group_total(const struct table_row *row, char *buf)
+{
+	say_total(buf, &row->group->counts, true);
+}
+
+static void group_stacks(const struct table_row *row, char *buf)
+{
+	say_count(buf, row->group->n_stacks);
+}
+
+static void group_name(const struct table_row *row, char *buf)
+{
+	set(buf, row->group->name);
+}
+
+/* The same for every grouping but for the last heading. */
+#define GROUP_TABLE(title) \
+	{ \
+		{ "LIVE", 6, 6, true, 0, SORT_LIVE, 0, group_live }, \
+			{ DELTA_BASE, 7, 7, true, 4, SORT_NR, 0, group_delta }, \
+			{ "+/s", 7, 7, true, 2, SORT_GROWTH, 0, group_growth }, \
+			{ "ALLOC/s", 7, 7, true, 5, SORT_RATE, 0, group_rate }, \
+			{ "COUNT", 6, 6, true, 6, SORT_COUNT, 0, group_count }, \
+			{ "TOTAL", 6, 6, true, 7, SORT_ALLOC, 0, group_total }, \
+			{ "STACKS", 6, 6, true, 3, SORT_NR, 0, group_stacks }, \
+			{ title, 20, 0, false, 1, SORT_NR, 0, group_name }, \
+	}
+
+static const struct column by_function[] = GROUP_TABLE("FUNCTION");
+static const struct column by_module[] = GROUP_TABLE("MODULE");
+static const struct column by_line[] = GROUP_TABLE("FILE:LINE");
+static const struct column by_thread[] = GROUP_TABLE("THREAD");
 
 /* --- frames of one stack --- */
 
@@ -203,9 +273,18 @@ static void frame_no(const struct table_row *row, char *buf)
 	snprintf(buf, COLUMN_TEXT_CAP, "#%zu", row->frame_no);
 }
 
+/* A Python function is known by its place more than by its name ("<module>", "__init__"); that column may be left out or cut. */
 static void frame_name(const struct table_row *row, char *buf)
 {
-	set(buf, row->frame->name);
+	const struct sym_frame *f = row->frame;
+	const char *slash = f->file ? strrchr(f->file, '/') : NULL;
+
+	if (f->kind != FRAME_PYTHON || !f->file)
+		set(buf, f->name);
+	else if (!f->line)
+		snprintf(buf, COLUMN_TEXT_CAP, "%s %s", f->name, slash ? slash + 1 : f->file);
+	else
+		snprintf(buf, COLUMN_TEXT_CAP, "%s %s:%u", f->name, slash ? slash + 1 : f->file, f->line);
 }
 
 static void frame_place(const struct table_row *row, char *buf)
@@ -233,16 +312,23 @@ static void frame_module(const struct table_row *row, char *buf)
 }
 
 static const struct column frames[] = {
-	{ "FRAME", 5, 5, true, 1, SORT_NR, false, frame_no },
-	{ "KIND", 7, 7, false, 4, SORT_NR, false, frame_kind },
-	{ "FILE:LINE", 18, 30, false, 2, SORT_NR, false, frame_place },
-	{ "MODULE", 12, 18, false, 3, SORT_NR, false, frame_module },
-	{ "FUNCTION", 8, 0, false, 0, SORT_NR, false, frame_name },
+	{ "FRAME", 5, 5, true, 1, SORT_NR, 0, frame_no },
+	{ "KIND", 7, 7, false, 4, SORT_NR, 0, frame_kind },
+	{ "FILE:LINE", 18, 30, false, 2, SORT_NR, 0, frame_place },
+	{ "MODULE", 12, 18, false, 3, SORT_NR, 0, frame_module },
+	{ "FUNCTION", 20, 0, false, 0, SORT_NR, 0, frame_name },
 };
 
 const struct column_set proc_columns = { procs, ARRAY_SIZE(procs) };
 const struct column_set stack_columns = { stacks, ARRAY_SIZE(stacks) };
 const struct column_set frame_columns = { frames, ARRAY_SIZE(frames) };
+const struct column_set group_columns[GROUP_NR] = {
+	[GROUP_NONE] = { stacks, ARRAY_SIZE(stacks) },
+	[GROUP_FUNCTION] = { by_function, ARRAY_SIZE(by_function) },
+	[GROUP_MODULE] = { by_module, ARRAY_SIZE(by_module) },
+	[GROUP_FILE_LINE] = { by_line, ARRAY_SIZE(by_line) },
+	[GROUP_THREAD] = { by_thread, ARRAY_SIZE(by_thread) },
+};
 
 _Static_assert(ARRAY_SIZE(procs) <= COLUMNS_MAX && ARRAY_SIZE(stacks) <= COLUMNS_MAX, "widths[] is that long");
 
@@ -297,10 +383,10 @@ static void widen(const struct column_set *cs, int left, int widths[])
 	}
 }
 
-void columns_fit(const struct column_set *cs, int width, enum sort_key sorted, bool with_live, int widths[COLUMNS_MAX])
+void columns_fit(const struct column_set *cs, int width, enum sort_key sorted, unsigned has, int widths[COLUMNS_MAX])
 {
 	for (size_t i = 0; i < cs->n; i++)
-		widths[i] = cs->columns[i].live_only && !with_live ? 0 : cs->columns[i].min;
+		widths[i] = cs->columns[i].needs & ~has ? 0 : cs->columns[i].min;
 	if (!width) {
 		widen(cs, COLUMN_TEXT_CAP, widths);
 		return;

@@ -15,6 +15,7 @@
 struct table_row {
 	const struct report_proc *proc;
 	const struct report_stack *stack;
+	const struct report_group *group;
 	const struct sym_frame *frame;
 	size_t frame_no;
 	const char *trend; /* as text; NULL: not kept here */
@@ -22,13 +23,19 @@ struct table_row {
 
 #define COLUMN_TEXT_CAP 1024
 
+/* What a column can do nothing without. */
+enum column_need {
+	NEEDS_MEMORY = 1 << 0,	/* of earlier draws */
+	NEEDS_THREADS = 1 << 1, /* kept apart */
+};
+
 struct column {
 	const char *title;
 	int min, max;	    /* columns; max 0: takes what is left over */
 	bool right;	    /* a number: never cut, '#' where it does not fit */
 	int rank;	    /* the highest are left out first; 0: never */
 	enum sort_key sort; /* SORT_NR: not sorted by */
-	bool live_only;	    /* needs a memory of earlier draws */
+	unsigned needs;	    /* enum column_need: left out where it isn't there */
 	void (*text)(const struct table_row *row, char buf[COLUMN_TEXT_CAP]);
 };
 
@@ -40,10 +47,10 @@ struct column_set {
 #define COLUMNS_MAX 16
 
 extern const struct column_set proc_columns, stack_columns, frame_columns;
+extern const struct column_set group_columns[GROUP_NR]; /* GROUP_NONE: those of stacks */
 
-/* Sets widths[i], 0: left out. `sorted` is kept as long as anything is. width 0: all columns at their widest. */
-void columns_fit(const struct column_set *set, int width, enum sort_key sorted, bool with_live,
-		 int widths[COLUMNS_MAX]);
+/* Sets widths[i], 0: left out. `sorted` is kept as long as anything is. width 0: all columns at their widest. `has`: enum column_need. */
+void columns_fit(const struct column_set *set, int width, enum sort_key sorted, unsigned has, int widths[COLUMNS_MAX]);
 /* The heading, without letters that only UTF-8 has. */
 const char *column_title(const struct column *c, bool utf8);
 /* Some column of the set stands for this sort key. */

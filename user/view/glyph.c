@@ -95,6 +95,16 @@ size_t text_clean(char *out, size_t cap, size_t columns, const char *s)
 	return used;
 }
 
+void text_print(FILE *out, const char *s)
+{
+	char utf8[4];
+
+	for (struct glyph g; *s; s += g.bytes) {
+		g = glyph_next(s);
+		(void)fwrite(utf8, 1, glyph_encode(g.ch, utf8), out); /* the stream remembers */
+	}
+}
+
 bool locale_is_utf8(void)
 {
 	return !strcmp(nl_langinfo(CODESET), "UTF-8");

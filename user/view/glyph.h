@@ -8,6 +8,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <wchar.h>
 
 struct glyph {
@@ -22,6 +23,8 @@ size_t glyph_encode(wchar_t ch, char out[4]); /* UTF-8, not terminated; returns 
 size_t text_columns(const char *s);
 /* Harmless copy of s of at most `cap - 1` bytes and `columns` columns, whole characters only; returns its columns. */
 size_t text_clean(char *out, size_t cap, size_t columns, const char *s);
+/* The whole of s, harmless; whether it was written is told by the stream. */
+void text_print(FILE *out, const char *s);
 /* The locale's character set is UTF-8: block elements can be shown. */
 bool locale_is_utf8(void);
 

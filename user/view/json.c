@@ -31,6 +31,13 @@ static const char *const loss_names[] = {
 #undef X
 };
 
+static const char *const cut_names[] = {
+#define X(id, name) [CUT_##id] = name,
+	for_each_cut(X)
+#undef X
+};
+_Static_assert(ARRAY_SIZE(cut_names) == CUT_NR, "a reason without a name");
+
 static const char *const mode_names[] = { [MODE_PAGES] = "pages", [MODE_EXACT] = "exact", [MODE_SAMPLED] = "sampled" };
 static const char *const proc_state_names[] = { [PROC_RUNNING] = "running", [PROC_EXITED] = "exited" };
 static const char *const alert_state_names[] = { [ALERT_FIRING] = "firing", [ALERT_RESOLVED] = "resolved" };
@@ -188,7 +195,23 @@ static void put_proc(struct jsonw *w, const struct report *r, const struct repor
 	end_line(w);
 }
 
-/* --- stack --- */
+/* --- stack and group --- */
+
+/* What every line about a part of a process begins with. */
+static void begin_part(struct jsonw *w, const char *type, const struct report *r, const struct report_proc *p,
+		       enum layer layer)
+{
+	begin_line(w, type, r->ts);
+	jsonw_u64(w, "pid", p->id.pid);
+	jsonw_fixed(w, "start_ts", p->start_ts, DECIMALS_START);
+	jsonw_string(w, "layer", layer_names[layer]);
+}
+
+static void put_thread(struct jsonw *w, uint32_t tid, const char *name)
+{
+	put_u64(w, "tid", tid, tid != 0);
+	jsonw_string(w, "thread", tid ? name : NULL);
+}
 
 static void put_leak(struct jsonw *w, const struct leak_verdict *v)
 {
@@ -235,11 +258,10 @@ static void put_map_detail(struct jsonw *w, const struct report_stack *s)
 static void put_stack(struct jsonw *w, const struct report *r, const struct report_proc *p,
 		      const struct report_stack *s)
 {
-	begin_line(w, "stack", r->ts);
-	jsonw_u64(w, "pid", p->id.pid);
-	jsonw_fixed(w, "start_ts", p->start_ts, DECIMALS_START);
-	jsonw_string(w, "layer", layer_names[s->layer]);
+	begin_part(w, "stack", r, p, s->layer);
 	put_stack_id(w, s->stack_id);
+	if (r->query->by_thread)
+		put_thread(w, s->tid, s->thread);
 	jsonw_string(w, "site", s->site);
 	put_counts(w, &s->counts);
 	if (s->layer == LAYER_MAP)
@@ -248,11 +270,29 @@ static void put_stack(struct jsonw *w, const struct report *r, const struct repo
 	jsonw_number(w, "age_p95_s", s->ages_known ? s->age_p95_s : NAN, DECIMALS_AGE);
 	jsonw_number(w, "age_max_s", s->ages_known ? s->age_max_s : NAN, DECIMALS_AGE);
 	jsonw_bool(w, "complete", s->complete);
+	jsonw_string(w, "cut", s->cut == CUT_NONE ? NULL : cut_names[s->cut]);
+	if (s->has_python)
+		jsonw_bool(w, "python_complete", !s->python_cut);
+	else
+		jsonw_null(w, "python_complete");
 	put_leak(w, &s->leak);
 	jsonw_array(w, "frames");
 	for (size_t i = 0; i < s->n_frames; i++)
 		put_frame(w, &s->frames[i]);
 	jsonw_array_end(w);
+	end_line(w);
+}
+
+static void put_group(struct jsonw *w, const struct report *r, const struct report_proc *p,
+		      const struct report_group *g)
+{
+	begin_part(w, "group", r, p, g->layer);
+	jsonw_string(w, "by", group_by_name(r->query->group));
+	jsonw_string(w, "name", g->name);
+	if (r->query->group == GROUP_THREAD)
+		put_thread(w, g->tid, g->thread);
+	jsonw_u64(w, "stacks", g->n_stacks);
+	put_counts(w, &g->counts);
 	end_line(w);
 }
 
@@ -272,6 +312,8 @@ static void put_alert(struct jsonw *w, const struct report *r, const struct aler
 		put_stack_id(w, a->stack_id);
 	else
 		jsonw_null(w, "stack_id");
+	if (r->query->by_thread)
+		put_u64(w, "tid", a->tid, a->stack_id && a->tid);
 	put_u64(w, "live_bytes", a->live_bytes, true);
 	jsonw_number(w, "growth_bytes_per_s", a->growth_bytes_per_s, DECIMALS_RATE);
 	jsonw_object(w, "evidence");
@@ -299,6 +341,26 @@ static void put_maps(struct jsonw *w, const struct snap_self *self)
 	jsonw_array_end(w);
 }
 
+/* How stacks were taken since the tick before: a repeated one was proved equal to one that was known. */
+static void put_stack_stat(struct jsonw *w, const struct stack_stat *s)
+{
+	jsonw_object(w, "stacks");
+	jsonw_u64(w, "taken", s->taken);
+	jsonw_u64(w, "repeated", s->repeated);
+	jsonw_u64(w, "unwound", s->unwound);
+	jsonw_u64(w, "defined", s->defined);
+	jsonw_number(w, "repeated_pct", s->taken ? 100.0 * (double)s->repeated / (double)s->taken : NAN, DECIMALS_RATE);
+	jsonw_u64(w, "python_taken", s->python_taken);
+	jsonw_u64(w, "python_defined", s->python_defined);
+	jsonw_u64(w, "python_foreign", s->python_foreign);
+	jsonw_object(w, "cut");
+	for (size_t i = CUT_NONE + 1; i < CUT_NR; i++)
+		if (s->cut[i])
+			jsonw_u64(w, cut_names[i], s->cut[i]);
+	jsonw_object_end(w);
+	jsonw_object_end(w);
+}
+
 static void put_tick(struct jsonw *w, const struct report *r)
 {
 	const struct snap_self *self = &r->self;
@@ -316,6 +378,7 @@ static void put_tick(struct jsonw *w, const struct report *r)
 	jsonw_number(w, "budget_pct", r->meta->budget_pct, DECIMALS_SHARE);
 	jsonw_number(w, "body_ns", self->body_ns, DECIMALS_RATE);
 	jsonw_number(w, "attached_share", self->attached_share, DECIMALS_SHARE);
+	put_stack_stat(w, &self->stack_stat);
 	put_maps(w, self);
 	put_losses(w, self->losses);
 	jsonw_object_end(w);
@@ -332,6 +395,9 @@ static int json_show(FILE *out, const struct report *r)
 	for (size_t i = 0; i < r->n_procs; i++)
 		for (size_t k = 0; k < r->procs[i].n_stacks; k++)
 			put_stack(&w, r, &r->procs[i], &r->procs[i].stacks[k]);
+	for (size_t i = 0; i < r->n_procs; i++)
+		for (size_t k = 0; k < r->procs[i].n_groups; k++)
+			put_group(&w, r, &r->procs[i], &r->procs[i].groups[k]);
 	for (size_t i = 0; i < r->n_alerts; i++)
 		put_alert(&w, r, &r->alerts[i]);
 	put_tick(&w, r);

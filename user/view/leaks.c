@@ -6,6 +6,8 @@
 
 #include "util/fmt.h"
 #include "util/mem.h"
+#include "view/glyph.h"
+#include "view/say.h"
 #include "view/view.h"
 
 #define FRAMES_SHOWN 12
@@ -14,31 +16,47 @@ static const struct report_stack *stack_of(const struct report *r, const struct 
 {
 	for (size_t p = 0; p < r->n_procs; p++)
 		for (size_t i = 0; i < r->procs[p].n_stacks; i++)
-			if (r->procs[p].id.pid == a->id.pid && r->procs[p].stacks[i].stack_id == a->stack_id)
+			if (r->procs[p].id.pid == a->id.pid && r->procs[p].stacks[i].stack_id == a->stack_id &&
+			    r->procs[p].stacks[i].tid == a->tid)
 				return &r->procs[p].stacks[i];
 	return NULL;
 }
 
 static void print_frame(FILE *out, const struct sym_frame *f)
 {
-	fprintf(out, "    %s", f->name);
-	if (f->file)
-		fprintf(out, "  %s:%u", f->file, f->line);
-	else if (f->module)
-		fprintf(out, "  (%s)", f->module);
+	const char *where = f->file ? f->file : f->module;
+
+	fputs("    ", out);
+	text_print(out, f->name);
+	if (where) {
+		fputs(f->file ? "  " : "  (", out);
+		text_print(out, where);
+		if (f->file && f->line)
+			fprintf(out, ":%u", f->line);
+		fputs(f->file ? "" : ")", out);
+	}
 	fputc('\n', out);
 }
 
 static void print_stack(FILE *out, const struct report_stack *s)
 {
-	char live[FMT_CAP];
+	char live[FMT_CAP], thread[THREAD_TEXT_CAP];
 
-	fprintf(out, "  %s live in %llu blocks of %s, allocated by\n", fmt_bytes(live, (double)s->counts.c.live_bytes),
+	fprintf(out, "  %s live in %llu blocks of %s, allocated by", fmt_bytes(live, (double)s->counts.c.live_bytes),
 		(unsigned long long)s->counts.c.live_count, s->site ? s->site : "unknown");
+	if (s->tid) {
+		fputs(" thread ", out);
+		text_print(out, say_thread(thread, s->tid, s->thread));
+	}
+	fputc('\n', out);
 	for (size_t i = 0; i < s->n_frames && i < FRAMES_SHOWN; i++)
 		print_frame(out, &s->frames[i]);
+	if (s->n_frames > FRAMES_SHOWN)
+		fprintf(out, "    and %zu more\n", s->n_frames - FRAMES_SHOWN);
 	if (!s->complete)
-		fprintf(out, "    (outer frames are missing)\n");
+		fprintf(out, "    (incomplete: %s)\n", say_cut(s->cut));
+	if (s->python_cut)
+		fprintf(out, "    (outer Python frames are missing)\n");
 }
 
 static int flushed(FILE *out)

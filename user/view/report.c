@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Builds the report: sorts, limits, filters, names frames, finds the line to show for a stack. Computes no figure: those come from
+ * Builds the report: sorts, limits, filters, has frames named. Computes no figure: those come from
  * the model, and what cannot be known is marked unknown here, so that no view has to think about it.
  */
 #include "view/report.h"
@@ -10,6 +10,9 @@
 
 #include "util/arena.h"
 #include "util/mem.h"
+#include "view/frames.h"
+#include "view/groups.h"
+#include "view/order.h"
 
 struct builder {
 	const struct model *m;
@@ -19,8 +22,7 @@ struct builder {
 	const struct stack_dict *stacks;
 	struct arena *arena;
 	enum layer compared;	  /* whose figures order the processes */
-	struct sym_frame *frames; /* scratch: frames of one stack */
-	size_t frames_cap;
+	struct frame_list frames; /* scratch: of one stack */
 };
 
 static bool same_proc(const struct proc_key *a, const struct proc_key *b)
@@ -35,40 +37,22 @@ double report_start_ts(const struct report_meta *meta, const struct proc_key *id
 
 /* --- order --- */
 
-static double figure_of(uint64_t v)
-{
-	return v == UNKNOWN_U64 ? NAN : (double)v;
-}
-
-/* Largest first, unknown last. */
-static int compare_figures(double a, double b)
-{
-	if (isnan(a) || isnan(b))
-		return isnan(a) - isnan(b);
-	return (a < b) - (a > b);
-}
-
 struct ranked_stack {
 	double figure;
 	const struct model_stack *s;
 };
 
-/* The figure of every sort key; resident bytes of one stack are unknown, its live bytes stand for them. */
 static double stack_figure(const struct model_stack *s, enum sort_key key)
 {
-	const struct counts *c = &s->snap->counts;
-	double live = s->snap->layer == LAYER_PAGE ? NAN : figure_of(c->live_bytes);
-	const double figures[SORT_NR] = {
-		[SORT_GROWTH] = s->growth_bytes_per_s,
-		[SORT_RSS] = live,
-		[SORT_LIVE] = live,
-		[SORT_COUNT] = isnan(live) ? NAN : figure_of(c->live_count),
-		[SORT_RATE] = s->alloc_bytes_per_s,
-		[SORT_ALLOC] = figure_of(c->alloc_bytes),
-		[SORT_AGE] = s->snap->ages_known ? (double)s->snap->age_p50_s : NAN,
+	struct row_figures f = {
+		.layer = s->snap->layer,
+		.counts = &s->snap->counts,
+		.growth_bytes_per_s = s->growth_bytes_per_s,
+		.alloc_bytes_per_s = s->alloc_bytes_per_s,
+		.age_s = s->snap->ages_known ? (double)s->snap->age_p50_s : NAN,
 	};
 
-	return figures[key];
+	return figure_by_key(&f, key);
 }
 
 /* By layer, then by figure; allocated bytes decide between equals, so that a figure that a layer does not have gives a useful order too. */
@@ -84,6 +68,8 @@ static int compare_stacks(const void *va, const void *vb)
 		order = compare_figures(figure_of(x->counts.alloc_bytes), figure_of(y->counts.alloc_bytes));
 	if (!order)
 		order = (x->stack_id > y->stack_id) - (x->stack_id < y->stack_id);
+	if (!order)
+		order = (x->tid > y->tid) - (x->tid < y->tid);
 	return order;
 }
 
@@ -151,113 +137,33 @@ static int compare_procs(const void *va, const void *vb)
 
 /* --- frames --- */
 
-static bool kind_shown(const struct query *q, enum frame_kind kind)
+static const struct sym_frame *copy_frames(struct builder *b)
 {
-	if (q->native_only)
-		return kind != FRAME_PYTHON;
-	return !q->python_only || kind == FRAME_PYTHON;
-}
+	struct sym_frame *frames = arena_alloc(b->arena, b->frames.n, sizeof(*frames));
 
-/* Names all frames of a stack into the scratch. Copied at once: sym may reuse what is not final. Returns their number. */
-static size_t resolve_frames(struct builder *b, const struct snap_stackdef *def)
-{
-	size_t n = 0;
-
-	for (uint32_t i = 0; i < def->n_frames; i++) {
-		const struct sym_frame *f;
-		size_t k = sym_resolve(b->sym, &def->frames[i], &f);
-
-		b->frames = grow_to(b->frames, &b->frames_cap, n + k, sizeof(*f));
-		for (size_t j = 0; j < k; j++)
-			if (kind_shown(b->q, f[j].kind))
-				b->frames[n++] = f[j];
-	}
-	return n;
-}
-
-static bool has_prefix(const char *s, const char *const *prefixes, size_t n)
-{
-	for (size_t i = 0; i < n; i++)
-		if (!strncmp(s, prefixes[i], strlen(prefixes[i])))
-			return true;
-	return false;
-}
-
-static const char *base_name(const char *path)
-{
-	const char *slash = strrchr(path, '/');
-
-	return slash ? slash + 1 : path;
-}
-
-/*
- * The program calls `operator new`; that it calls malloc is the library's affair. So the outermost of the operators at the front is
- * the site, and frames start at its caller. Returns how many frames are no longer callers.
- */
-static size_t lift_site(const struct sym_frame *frames, size_t n, const char **site)
-{
-	static const char *const operators[] = { "operator new(", "operator new[](" };
-	size_t i = 0;
-
-	while (i < n && frames[i].kind == FRAME_NATIVE && has_prefix(frames[i].name, operators, ARRAY_SIZE(operators)))
-		i++;
-	if (i)
-		*site = frames[i - 1].name;
-	return i;
-}
-
-/* Code that allocates for others: the runtime's libraries and the interpreter (Debian's python3 contains its libpython). */
-static bool is_runtime(const struct sym_frame *f)
-{
-	static const char *const modules[] = {
-		"libc.so",  "libc-2.", "libstdc++.so", "libc++.so", "libc++abi.so", "libgcc_s.so", "libpthread",
-		"ld-linux", "ld-musl", "ld.so",	       "ld-2.",	    "libpython",    "python3",	   "[vdso]",
-	};
-	/* Templates of the C++ library end up in the program's own file; theirs may begin with the type returned. */
-	static const char *const names[] = { "std::", "__gnu_cxx::", "void std::", "void __gnu_cxx::" };
-
-	if (f->kind == FRAME_PYTHON)
-		return false;
-	return (f->module && has_prefix(base_name(f->module), modules, ARRAY_SIZE(modules))) ||
-	       has_prefix(f->name, names, ARRAY_SIZE(names));
-}
-
-static const char *summarise(struct arena *arena, const struct sym_frame *frames, size_t n, const char *site)
-{
-	size_t i = 0;
-
-	while (i < n && is_runtime(&frames[i]))
-		i++;
-	if (i == n)
-		i = 0;
-	if (!n)
-		return site ? site : "unknown stack";
-	if (!frames[i].file)
-		return frames[i].name;
-	const char *file = base_name(frames[i].file);
-	if (!frames[i].line)
-		return arena_printf(arena, "%s %s", frames[i].name, file);
-	return arena_printf(arena, "%s %s:%u", frames[i].name, file, frames[i].line);
+	if (b->frames.n)
+		memcpy(frames, b->frames.frames, b->frames.n * sizeof(*frames));
+	return frames;
 }
 
 static void add_frames(struct builder *b, struct report_stack *row)
 {
 	const struct snap_stackdef *def = stack_dict_find(b->stacks, row->stack_id);
 
-	if (def) {
-		size_t n = resolve_frames(b, def), lifted = 0;
-
-		row->site = def->site;
-		row->complete = def->complete;
-		if (row->layer == LAYER_HEAP)
-			lifted = lift_site(b->frames, n, &row->site);
-		struct sym_frame *frames = arena_alloc(b->arena, n - lifted, sizeof(*frames));
-		if (n > lifted)
-			memcpy(frames, b->frames + lifted, (n - lifted) * sizeof(*frames));
-		row->frames = frames;
-		row->n_frames = n - lifted;
+	if (!def) {
+		row->cut = CUT_UNKNOWN;
+		row->summary = "unknown stack";
+		return;
 	}
-	row->summary = summarise(b->arena, row->frames, row->n_frames, row->site);
+	frames_resolve(&b->frames, b->sym, def, row->layer, b->q);
+	row->site = b->frames.site;
+	row->complete = def->complete;
+	row->cut = def->complete ? CUT_NONE : def->cut < CUT_NR ? (enum stack_cut)def->cut : CUT_UNKNOWN;
+	row->has_python = def->n_python > 0;
+	row->python_cut = def->python_cut;
+	row->frames = copy_frames(b);
+	row->n_frames = b->frames.n;
+	row->summary = frames_summary(b->arena, &b->frames);
 }
 
 /* --- rows --- */
@@ -270,18 +176,25 @@ static bool live_known(const struct model_proc *p, enum layer layer)
 	return !calls || !p->snap->live_unknown;
 }
 
+/* Pages that went are known per process only. */
+static bool stack_live_known(const struct model_proc *p, enum layer layer)
+{
+	return layer != LAYER_PAGE && live_known(p, layer);
+}
+
 static void build_stack(struct builder *b, const struct model_proc *p, const struct model_stack *s,
 			struct report_stack *row)
 {
 	*row = (struct report_stack){
 		.stack_id = s->snap->stack_id,
+		.tid = s->snap->tid,
+		.thread = arena_strdup(b->arena, s->snap->thread),
 		.layer = s->snap->layer,
 		.counts = {
 			.c = s->snap->counts,
 			.alloc_bytes_per_s = s->alloc_bytes_per_s,
 			.allocs_per_s = s->allocs_per_s,
-			/* Pages that went are known per process only. */
-			.live_known = s->snap->layer != LAYER_PAGE && live_known(p, s->snap->layer),
+			.live_known = stack_live_known(p, s->snap->layer),
 		},
 		.growth_bytes_per_s = s->growth_bytes_per_s,
 		.delta_bytes = s->delta_bytes,
@@ -298,7 +211,7 @@ static void build_stack(struct builder *b, const struct model_proc *p, const str
 static bool is_alerted(const struct model *m, const struct snap_stack *s)
 {
 	for (size_t i = 0; i < m->n_alerts; i++)
-		if (m->alerts[i].stack_id && m->alerts[i].stack_id == s->stack_id &&
+		if (m->alerts[i].stack_id && m->alerts[i].stack_id == s->stack_id && m->alerts[i].tid == s->tid &&
 		    same_proc(&m->alerts[i].id, &s->id))
 			return true;
 	return false;
@@ -318,6 +231,19 @@ static size_t limit_stacks(const struct builder *b, struct ranked_stack *ranked,
 	return kept;
 }
 
+static void build_groups(struct builder *b, const struct model_proc *p, const struct ranked_stack *ranked, size_t n,
+			 struct report_proc *row)
+{
+	_cleanup_(freep) const struct model_stack **all = xcalloc(n, sizeof(*all));
+	struct group_source src = { all, n, b->q, b->stacks, b->sym, b->arena, { false } };
+
+	for (size_t i = 0; i < n; i++)
+		all[i] = ranked[i].s;
+	for (int l = 0; l < LAYER_NR; l++)
+		src.live_known[l] = stack_live_known(p, l);
+	row->n_groups = groups_build(&src, &row->groups);
+}
+
 static void build_stacks(struct builder *b, const struct model_proc *p, struct report_proc *row)
 {
 	_cleanup_(freep) struct ranked_stack *ranked = xcalloc(p->n_stacks, sizeof(*ranked));
@@ -329,6 +255,8 @@ static void build_stacks(struct builder *b, const struct model_proc *p, struct r
 							     &p->stacks[i] };
 	qsort(ranked, n, sizeof(*ranked), compare_stacks);
 	row->n_stacks_total = n;
+	if (b->q->group != GROUP_NONE)
+		build_groups(b, p, ranked, n, row);
 	n = limit_stacks(b, ranked, n);
 	struct report_stack *rows = arena_alloc(b->arena, n, sizeof(*rows));
 	for (size_t i = 0; i < n; i++)
@@ -394,10 +322,12 @@ static bool frames_match(struct builder *b, const struct model_proc *p)
 		const struct snap_stack *s = p->stacks[i].snap;
 		const struct snap_stackdef *def = layer_shown(b, p, s->layer) ? stack_dict_find(b->stacks, s->stack_id)
 									      : NULL;
-		size_t n = def ? resolve_frames(b, def) : 0;
 
-		for (size_t k = 0; k < n; k++)
-			if (contains(b->frames[k].name, b->q->filter))
+		if (!def)
+			continue;
+		frames_resolve(&b->frames, b->sym, def, s->layer, b->q);
+		for (size_t k = 0; k < b->frames.n; k++)
+			if (contains(b->frames.frames[k].name, b->q->filter))
 				return true;
 	}
 	return false;
@@ -447,10 +377,10 @@ static const struct report_proc *find_proc(const struct report *r, const struct 
 	return NULL;
 }
 
-static const struct report_stack *find_stack(const struct report_proc *p, uint64_t stack_id)
+static const struct report_stack *find_stack(const struct report_proc *p, const struct alert *a)
 {
-	for (size_t i = 0; p && stack_id && i < p->n_stacks; i++)
-		if (p->stacks[i].stack_id == stack_id)
+	for (size_t i = 0; p && a->stack_id && i < p->n_stacks; i++)
+		if (p->stacks[i].stack_id == a->stack_id && p->stacks[i].tid == a->tid)
 			return &p->stacks[i];
 	return NULL;
 }
@@ -468,7 +398,7 @@ static void build_alerts(struct builder *b, struct report *r)
 	for (size_t i = 0; i < b->m->n_alerts; i++) {
 		const struct alert *a = &b->m->alerts[i];
 		const struct report_proc *p = find_proc(r, &a->id);
-		const struct report_stack *s = find_stack(p, a->stack_id);
+		const struct report_stack *s = find_stack(p, a);
 
 		if (!p && in_model(b->m, &a->id))
 			continue; /* the filter hides it */
@@ -510,7 +440,7 @@ int report_build(const struct model *m, const struct report_meta *meta, const st
 	build_procs(&b, r);
 	build_alerts(&b, r);
 	build_self(&b, r);
-	free(b.frames);
+	frame_list_done(&b.frames);
 	*ret = r;
 	return 0;
 }

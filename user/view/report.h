@@ -25,6 +25,8 @@ struct report_counts {
 
 struct report_stack {
 	uint64_t stack_id;
+	uint32_t tid;	    /* whose calls these are; 0: of all threads */
+	const char *thread; /* NULL: not known */
 	enum layer layer;
 	const char *site; /* allocation function, "malloc"; NULL: unknown */
 	struct report_counts counts;
@@ -32,13 +34,29 @@ struct report_stack {
 	int64_t delta_bytes;
 	bool ages_known;
 	double age_p50_s, age_p95_s, age_max_s;
-	bool complete;
+	bool complete;	    /* reaches the thread's start */
+	enum stack_cut cut; /* why it does not; CUT_NONE: complete, or not known */
+	bool has_python;    /* Python frames are known, shown or not */
+	bool python_cut;    /* and their outer part is missing */
 	struct leak_verdict leak;
 	uint64_t file_bytes;		/* layer map */
-	const struct sym_frame *frames; /* leaf first */
+	const struct sym_frame *frames; /* leaf first; merged or of one kind, as the query says */
 	size_t n_frames;
-	/* First frame that is the target's own code, "load_table main.c:12", else frames[0]; never NULL. */
+	/* First frame that is the target's own code, "load_table main.c:12", "App.load app.py:7"; never NULL. */
 	const char *summary;
+};
+
+/* Stacks of one process and layer that are put together; the rows of a layer add up to it. */
+struct report_group {
+	enum layer layer;
+	const char *name;	     /* "[unknown]", "[others]": over the limit */
+	uint64_t id;		     /* of the name, for finding the row again */
+	uint32_t tid;		     /* GROUP_THREAD only */
+	const char *thread;	     /* GROUP_THREAD only; NULL: not known */
+	struct report_counts counts; /* without a peak */
+	double growth_bytes_per_s;
+	int64_t delta_bytes;
+	size_t n_stacks;
 };
 
 struct report_proc {
@@ -57,7 +75,9 @@ struct report_proc {
 	uint64_t losses[LOSS_NR];
 	const struct report_stack *stacks; /* sorted, limited per layer */
 	size_t n_stacks;
-	size_t n_stacks_total; /* before the limit */
+	size_t n_stacks_total;		   /* before the limit */
+	const struct report_group *groups; /* none: the query groups by nothing; sorted, limited per layer */
+	size_t n_groups;
 };
 
 struct report_meta {

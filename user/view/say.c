@@ -126,6 +126,34 @@ const char *say_layer(enum layer l)
 	return (size_t)l < LAYER_NR ? layer_names[l] : "-";
 }
 
+/* What the user can make of it: the reasons of abi.h in words. */
+const char *say_cut(enum stack_cut cut)
+{
+#define TEXT(n) #n
+#define DEEPER(n) "deeper than " TEXT(n) " frames"
+	static const char *const words[CUT_NR] = {
+		[CUT_NONE] = "its outer frames are missing",
+		[CUT_DEPTH] = DEEPER(STACK_MAX_FRAMES),
+		[CUT_NO_MAPPING] = "code in a mapping that is not known",
+		[CUT_NO_ROW] = "no unwind information",
+		[CUT_RULE] = "unwind rule that can't be followed",
+		[CUT_MEMORY] = "memory could not be read",
+		[CUT_UNKNOWN] = "the stack was not taken",
+	};
+#undef DEEPER
+#undef TEXT
+
+	return (size_t)cut < CUT_NR ? words[cut] : words[CUT_NONE];
+}
+
+const char *say_thread(char buf[THREAD_TEXT_CAP], uint32_t tid, const char *name)
+{
+	if (!tid)
+		return strcpy(buf, "-");
+	snprintf(buf, THREAD_TEXT_CAP, "%u%s%s", tid, name ? " " : "", name ? name : "");
+	return buf;
+}
+
 const char *loss_name(enum loss l)
 {
 	return (size_t)l < LOSS_NR ? loss_names[l] : "-";

@@ -25,6 +25,9 @@ const char *say_total(char buf[FMT_CAP], const struct report_counts *c, bool lay
 const char *say_alloc_rate(char buf[FMT_CAP], const struct report_counts *c, bool layer_on); /* bytes per second */
 const char *say_mode(const struct report_proc *p); /* "exact", "sampled", "pages", "exited" */
 const char *say_layer(enum layer l);
+const char *say_cut(enum stack_cut cut); /* "deeper than 127 frames"; CUT_NONE: no reason is known */
+#define THREAD_TEXT_CAP 64
+const char *say_thread(char buf[THREAD_TEXT_CAP], uint32_t tid, const char *name); /* "4243 worker"; 0: "-" */
 
 const char *loss_name(enum loss l);
 /* A fact about the target (what happened before the attach), not a fault of ours. */

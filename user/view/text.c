@@ -25,14 +25,6 @@ static int flushed(FILE *out)
 	return errno ? -errno : -EIO;
 }
 
-static void print_clean(FILE *out, const char *text)
-{
-	char clean[COLUMN_TEXT_CAP];
-
-	text_clean(clean, sizeof(clean), sizeof(clean), text);
-	(void)fputs(clean, out); /* flushed() tells */
-}
-
 static void print_cell(FILE *out, const char *text, int width, bool right, bool is_last)
 {
 	char clean[COLUMN_TEXT_CAP];
@@ -47,12 +39,13 @@ static void print_cell(FILE *out, const char *text, int width, bool right, bool 
 		fprintf(out, "%s%*s%s", clean, pad, "", is_last ? "\n" : " ");
 }
 
-static void print_row(FILE *out, const struct column_set *cs, const char *indent, const struct table_row *row)
+static void print_row(FILE *out, const struct column_set *cs, const char *indent, unsigned has,
+		      const struct table_row *row)
 {
 	char text[COLUMN_TEXT_CAP];
 	int widths[COLUMNS_MAX];
 
-	columns_fit(cs, 0, SORT_NR, false, widths);
+	columns_fit(cs, 0, SORT_NR, has, widths);
 	(void)fputs(indent, out); /* flushed() tells */
 	for (size_t i = 0; i < cs->n; i++) {
 		const struct column *c = &cs->columns[i];
@@ -124,13 +117,21 @@ static void print_alerts(FILE *out, const struct report *r)
 
 		fprintf(out, "ALERT %s %s%s pid %u: ", a->kind, a->severity,
 			a->state == ALERT_RESOLVED ? " resolved" : "", a->id.pid);
-		print_clean(out, a->message);
+		text_print(out, a->message);
 		(void)fputc('\n', out); /* flushed() tells */
 	}
 }
 
-static void print_stacks(FILE *out, const struct report_proc *p, enum layer l, size_t limit)
+static void print_part_head(FILE *out, const struct report_proc *p, enum layer l)
 {
+	fprintf(out, "\n  %u ", p->id.pid);
+	text_print(out, p->comm ? p->comm : "-");
+	fprintf(out, ", %s:\n", say_layer(l));
+}
+
+static void print_stacks(FILE *out, const struct report *r, const struct report_proc *p, enum layer l, size_t limit)
+{
+	unsigned has = r->query->by_thread ? NEEDS_THREADS : 0;
 	size_t shown = 0;
 
 	for (size_t i = 0; i < p->n_stacks && (!limit || shown < limit); i++) {
@@ -139,13 +140,32 @@ static void print_stacks(FILE *out, const struct report_proc *p, enum layer l, s
 		if (p->stacks[i].layer != l)
 			continue;
 		if (!shown++) {
-			fprintf(out, "\n  %u ", p->id.pid);
-			print_clean(out, p->comm ? p->comm : "-");
-			fprintf(out, ", %s:\n", say_layer(l));
-			print_row(out, &stack_columns, "  ", NULL);
+			print_part_head(out, p, l);
+			print_row(out, &stack_columns, "  ", has, NULL);
 		}
-		print_row(out, &stack_columns, "  ", &row);
+		print_row(out, &stack_columns, "  ", has, &row);
 	}
+}
+
+static void print_groups(FILE *out, const struct report *r, const struct report_proc *p, enum layer l, size_t limit)
+{
+	const struct column_set *columns = &group_columns[r->query->group];
+	size_t n = 0;
+
+	for (size_t i = 0; i < p->n_groups; i++) {
+		struct table_row row = { .proc = p, .group = &p->groups[i] };
+
+		if (p->groups[i].layer != l)
+			continue;
+		if (!n++) {
+			print_part_head(out, p, l);
+			print_row(out, columns, "  ", 0, NULL);
+		}
+		if (!limit || n <= limit)
+			print_row(out, columns, "  ", 0, &row);
+	}
+	if (limit && n > limit)
+		fprintf(out, "  and %zu more\n", n - limit);
 }
 
 static int text_begin(FILE *out, const struct report_meta *m)
@@ -160,9 +180,17 @@ static int text_begin(FILE *out, const struct report_meta *m)
 		(void)fputs("every call counted", out); /* flushed() tells */
 	fprintf(out, "; kernel maps %s at most; target %s ", say_bytes(b, m->map_memory_bytes),
 		m->target_kind ? m->target_kind : "-");
-	print_clean(out, m->target_text ? m->target_text : "");
+	text_print(out, m->target_text ? m->target_text : "");
 	(void)fputc('\n', out); /* flushed() tells */
 	return flushed(out);
+}
+
+static void print_parts(FILE *out, const struct report *r, const struct report_proc *p, enum layer l, size_t limit)
+{
+	if (r->query->group == GROUP_NONE)
+		print_stacks(out, r, p, l, limit);
+	else
+		print_groups(out, r, p, l, limit);
 }
 
 static int text_show(FILE *out, const struct report *r)
@@ -173,15 +201,15 @@ static int text_show(FILE *out, const struct report *r)
 	(void)fputc('\n', out); /* flushed() tells */
 	print_head(out, r);
 	print_alerts(out, r);
-	print_row(out, &proc_columns, "", NULL);
+	print_row(out, &proc_columns, "", 0, NULL);
 	for (size_t i = 0; i < r->n_procs; i++) {
 		struct table_row row = { .proc = &r->procs[i] };
 
-		print_row(out, &proc_columns, "", &row);
+		print_row(out, &proc_columns, "", 0, &row);
 	}
 	for (size_t i = 0; i < r->n_procs; i++)
 		if (r->procs[i].layer_on[LAYER_HEAP])
-			print_stacks(out, &r->procs[i], LAYER_HEAP, limit);
+			print_parts(out, r, &r->procs[i], LAYER_HEAP, limit);
 	return flushed(out);
 }
 

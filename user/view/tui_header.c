@@ -60,6 +60,8 @@ static void add_identity(struct header *h, const struct tui_state *st, const str
 	add(h, 3, ROLE_NORMAL, "%zu %s", r->n_procs, r->n_procs == 1 ? "process" : "processes");
 	if (r->query->filter[0])
 		add(h, 1, ROLE_WARN, "filter \"%s\"", r->query->filter);
+	if (r->query->group != GROUP_NONE && st->page == PAGE_STACKS)
+		add(h, 1, ROLE_WARN, "grouped by %s", group_by_name(r->query->group));
 	if (r->query->native_only || r->query->python_only)
 		add(h, 4, ROLE_WARN, "%s frames only", r->query->native_only ? "native" : "Python");
 }
@@ -209,10 +211,12 @@ static void add_verdict(struct header *h, const struct leak_verdict *v)
 
 static void add_stack(struct header *h, const struct report_stack *s)
 {
-	char a[FMT_CAP], b[FMT_CAP], c[FMT_CAP];
+	char a[FMT_CAP], b[FMT_CAP], c[FMT_CAP], thread[THREAD_TEXT_CAP];
 
 	h->group++;
 	add(h, 1, ROLE_STRONG, "stack %lx", (unsigned long)s->stack_id);
+	if (s->tid)
+		add(h, 2, ROLE_NORMAL, "thread %s", say_thread(thread, s->tid, s->thread));
 	add(h, 4, ROLE_NORMAL, "by %s", s->site ? s->site : "-");
 	add(h, 2, ROLE_NORMAL, "live %s in %s", say_live(a, &s->counts, true), say_live_count(b, &s->counts, true));
 	if (s->counts.live_known)

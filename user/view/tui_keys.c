@@ -95,7 +95,12 @@ static enum tui_ask open_proc(const struct key_call *c, const struct tui_row *ro
 
 static enum tui_ask open_stack(const struct key_call *c, const struct tui_row *row)
 {
+	if (row->kind == ROW_GROUP) {
+		tui_say(c->st, "these are many stacks: key u shows them one by one");
+		return TUI_REDRAW;
+	}
 	c->st->stack_id = row->stack_id;
+	c->st->tid = row->tid;
 	c->st->lists[PAGE_FRAMES] = (struct tui_list){ 0 };
 	go(c->st, PAGE_FRAMES);
 	return TUI_REDRAW;
@@ -150,7 +155,7 @@ static enum sort_key *sort_of(const struct key_call *c, const struct column_set 
 {
 	bool procs = c->st->page == PAGE_PROCS;
 
-	*ret_columns = procs ? &proc_columns : &stack_columns;
+	*ret_columns = procs ? &proc_columns : &group_columns[c->q->group];
 	return procs ? &c->q->proc_sort : &c->q->stack_sort;
 }
 
@@ -217,6 +222,22 @@ static enum tui_ask act_only(const struct key_call *c)
 
 	*on = !*on;
 	*other = false;
+	return TUI_REDRAW;
+}
+
+/* To the next grouping, and after the last back to stacks. Threads only where they are kept apart. */
+static enum tui_ask act_group(const struct key_call *c)
+{
+	int g = c->q->group;
+
+	if (c->st->page != PAGE_STACKS)
+		return TUI_NOTHING;
+	do
+		g = (g + 1) % GROUP_NR;
+	while (g == GROUP_THREAD && !c->q->by_thread);
+	c->q->group = (enum group_by)g;
+	c->st->lists[PAGE_STACKS] = (struct tui_list){ 0 };
+	c->st->n_rows = 0;
 	return TUI_REDRAW;
 }
 
@@ -297,6 +318,7 @@ static const struct key keys[] = {
 	{ L"c", { 0 }, "c", NULL, "clear the filter", act_clear, 0 },
 	{ L"i", { 0 }, "i", NULL, "Python frames only", act_only, 0 },
 	{ L"n", { 0 }, "n", NULL, "native frames only", act_only, 1 },
+	{ L"u", { 0 }, "u", NULL, "stacks by function, module...", act_group, 0 },
 	{ L"v", { 0 }, "v", NULL, "turn the stack upside down", act_invert, 0 },
 	{ L"x", { 0 }, "x", NULL, "trend column on or off", act_trend, 0 },
 	{ L"r", { 0 }, "r", "r baseline", "changes count from now", act_ask, TUI_RESET_BASELINE },

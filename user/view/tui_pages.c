@@ -9,10 +9,11 @@
 #include "util/mem.h"
 #include "view/columns.h"
 #include "view/glyph.h"
+#include "view/say.h"
 #include "view/tui_state.h"
 
 struct page_ops {
-	const struct column_set *columns;
+	const struct column_set *columns; /* PAGE_STACKS: of stacks; see columns_of */
 	void (*rows)(struct tui_state *st, const struct report *r);
 	/* false: the row is no row of data (yet); nothing is drawn. */
 	bool (*row)(const struct tui_state *st, const struct report *r, const struct tui_row *row,
@@ -34,7 +35,8 @@ const struct report_stack *tui_opened_stack(const struct tui_state *st, const st
 	const struct report_proc *p = tui_opened_proc(st, r);
 
 	for (size_t i = 0; p && i < p->n_stacks; i++)
-		if (p->stacks[i].stack_id == st->stack_id && p->stacks[i].layer == st->layer)
+		if (p->stacks[i].stack_id == st->stack_id && p->stacks[i].tid == st->tid &&
+		    p->stacks[i].layer == st->layer)
 			return &p->stacks[i];
 	return NULL;
 }
@@ -84,6 +86,15 @@ static void settle_layer(struct tui_state *st, const struct report_proc *p)
 		}
 }
 
+static void group_rows(struct tui_state *st, const struct report_proc *p)
+{
+	for (size_t i = 0; i < p->n_groups; i++)
+		if (p->groups[i].layer == st->layer)
+			add_row(st,
+				(struct tui_row){
+					.kind = ROW_GROUP, .index = i, .proc = p->id, .stack_id = p->groups[i].id });
+}
+
 static void stacks_rows(struct tui_state *st, const struct report *r)
 {
 	const struct report_proc *p = tui_opened_proc(st, r);
@@ -91,9 +102,16 @@ static void stacks_rows(struct tui_state *st, const struct report *r)
 	if (!p)
 		return;
 	settle_layer(st, p);
+	if (r->query->group != GROUP_NONE) {
+		group_rows(st, p);
+		return;
+	}
 	for (size_t i = 0; i < p->n_stacks; i++)
 		if (p->stacks[i].layer == st->layer)
-			add_row(st, (struct tui_row){ .index = i, .proc = p->id, .stack_id = p->stacks[i].stack_id });
+			add_row(st, (struct tui_row){ .index = i,
+						      .proc = p->id,
+						      .stack_id = p->stacks[i].stack_id,
+						      .tid = p->stacks[i].tid });
 }
 
 static bool stacks_row(const struct tui_state *st, const struct report *r, const struct tui_row *row,
@@ -101,9 +119,13 @@ static bool stacks_row(const struct tui_state *st, const struct report *r, const
 {
 	const struct report_proc *p = tui_opened_proc(st, r);
 
-	if (!p || row->index >= p->n_stacks)
+	if (!p || row->index >= (row->kind == ROW_GROUP ? p->n_groups : p->n_stacks))
 		return false;
-	*ret = (struct table_row){ .proc = p, .stack = &p->stacks[row->index] };
+	*ret = (struct table_row){ .proc = p };
+	if (row->kind == ROW_GROUP)
+		ret->group = &p->groups[row->index];
+	else
+		ret->stack = &p->stacks[row->index];
 	return true;
 }
 
@@ -118,29 +140,36 @@ static const char *stacks_empty(const struct tui_state *st, const struct report 
 
 /* --- frames of one stack --- */
 
-static bool is_frame_hidden(const struct query *q, const struct sym_frame *f)
+static void add_note(struct tui_state *st, const struct report_stack *s, enum row_kind kind)
 {
-	return (q->python_only && f->kind != FRAME_PYTHON) || (q->native_only && f->kind == FRAME_PYTHON);
+	add_row(st, (struct tui_row){ .kind = kind, .proc = st->proc, .stack_id = s->stack_id, .tid = s->tid });
+}
+
+/* What the frames alone don't tell. */
+static void frame_notes(struct tui_state *st, const struct report *r, const struct report_stack *s)
+{
+	if (!s->complete)
+		add_note(st, s, ROW_INCOMPLETE);
+	if (s->python_cut && !r->query->native_only)
+		add_note(st, s, ROW_PYTHON_CUT);
+	if (s->has_python && (r->query->native_only || r->query->python_only))
+		add_note(st, s, ROW_HIDDEN);
+	if (!s->has_python && r->query->python_only)
+		add_note(st, s, ROW_NO_PYTHON);
 }
 
 static void frames_rows(struct tui_state *st, const struct report *r)
 {
 	const struct report_stack *s = tui_opened_stack(st, r);
-	size_t hidden = 0;
 
-	for (size_t k = 0; s && k < s->n_frames; k++) {
-		size_t i = st->outer_first ? s->n_frames - 1 - k : k;
-
-		if (is_frame_hidden(r->query, &s->frames[i]))
-			hidden++;
-		else
-			add_row(st, (struct tui_row){ .index = i, .proc = st->proc, .stack_id = s->stack_id });
-	}
-	if (s && !s->complete)
-		add_row(st, (struct tui_row){ .kind = ROW_INCOMPLETE, .proc = st->proc, .stack_id = s->stack_id });
-	if (hidden)
-		add_row(st, (struct tui_row){
-				    .kind = ROW_HIDDEN, .index = hidden, .proc = st->proc, .stack_id = s->stack_id });
+	if (!s)
+		return;
+	for (size_t k = 0; k < s->n_frames; k++)
+		add_row(st, (struct tui_row){ .index = st->outer_first ? s->n_frames - 1 - k : k,
+					      .proc = st->proc,
+					      .stack_id = s->stack_id,
+					      .tid = s->tid });
+	frame_notes(st, r, s);
 }
 
 static bool frames_row(const struct tui_state *st, const struct report *r, const struct tui_row *row,
@@ -194,7 +223,8 @@ static bool same_row(const struct tui_row *a, const struct tui_row *b, enum tui_
 {
 	if (page == PAGE_FRAMES)
 		return a->kind == b->kind && a->index == b->index;
-	return !memcmp(&a->proc, &b->proc, sizeof(a->proc)) && a->stack_id == b->stack_id;
+	return a->kind == b->kind && !memcmp(&a->proc, &b->proc, sizeof(a->proc)) && a->stack_id == b->stack_id &&
+	       a->tid == b->tid;
 }
 
 static void place_cursor(struct tui_state *st)
@@ -305,7 +335,7 @@ static void draw_heading(struct screen *s, const struct tui_state *st, const str
 
 static enum role row_role(const struct table_row *row)
 {
-	if (row->frame)
+	if (row->frame || row->group)
 		return ROLE_NORMAL;
 	if (row->stack)
 		return row->stack->leak.verdict == VERDICT_LEAK ? ROLE_ALERT : ROLE_NORMAL;
@@ -319,8 +349,7 @@ static void draw_row(struct screen *s, const struct tui_state *st, const struct 
 	int x = 0;
 
 	if (row->proc)
-		row->trend = trend_text(st->trends, &row->proc->id, row->stack ? row->stack->stack_id : 0, st->utf8,
-					trend);
+		row->trend = trend_text(st->trends, &row->proc->id, row->stack, st->utf8, trend);
 	for (size_t i = 0; i < cs->n; i++) {
 		if (!widths[i])
 			continue;
@@ -330,16 +359,30 @@ static void draw_row(struct screen *s, const struct tui_state *st, const struct 
 	}
 }
 
-static void draw_note(struct screen *s, const struct tui_state *st, const struct tui_row *row, int y)
+static void draw_note(struct screen *s, const struct tui_state *st, const struct report *r, const struct tui_row *row,
+		      int y)
 {
+	static const char *const texts[] = {
+		[ROW_PYTHON_CUT] = "! outer Python frames are missing",
+		[ROW_NO_PYTHON] = "no Python frames: native ones are shown",
+	};
+	const struct report_stack *stack = tui_opened_stack(st, r);
 	char text[80];
 
 	if (row->kind == ROW_INCOMPLETE)
-		snprintf(text, sizeof(text), "! incomplete stack: its outer frames are missing");
+		snprintf(text, sizeof(text), "! incomplete: %s", say_cut(stack ? stack->cut : CUT_NONE));
+	else if (row->kind == ROW_HIDDEN && r->query->native_only)
+		snprintf(text, sizeof(text), "Python frames are not shown (key n)");
+	else if (row->kind == ROW_HIDDEN)
+		snprintf(text, sizeof(text), "native frames are not shown (key i)");
 	else
-		snprintf(text, sizeof(text), "%zu %s not shown (keys i, n)", row->index,
-			 row->index == 1 ? "frame is" : "frames are");
+		snprintf(text, sizeof(text), "%s", texts[row->kind]);
 	screen_put(s, 0, y, s->width, ROLE_WARN, ellipsis_of(st), text);
+}
+
+static const struct column_set *columns_of(const struct tui_state *st, const struct query *q)
+{
+	return st->page == PAGE_STACKS ? &group_columns[q->group] : pages[st->page].columns;
 }
 
 static enum sort_key sort_of(const struct tui_state *st, const struct query *q)
@@ -351,11 +394,13 @@ static void draw_body(struct screen *s, const struct tui_state *st, const struct
 {
 	const struct page_ops *ops = &pages[st->page];
 	const struct tui_list *list = &st->lists[st->page];
+	const struct column_set *columns = columns_of(st, r->query);
+	unsigned has = (st->trend_off ? 0 : NEEDS_MEMORY) | (r->query->by_thread ? NEEDS_THREADS : 0);
 	int widths[COLUMNS_MAX], end = body_end(l, s->height);
 
-	columns_fit(ops->columns, s->width, sort_of(st, r->query), !st->trend_off, widths);
+	columns_fit(columns, s->width, sort_of(st, r->query), has, widths);
 	if (l->heading)
-		draw_heading(s, st, ops->columns, widths, sort_of(st, r->query), l->header);
+		draw_heading(s, st, columns, widths, sort_of(st, r->query), l->header);
 	if (!st->n_rows && l->body < end)
 		screen_put(s, 0, l->body, s->width, ROLE_DIM, ellipsis_of(st), ops->empty(st, r));
 	for (size_t i = list->top; i < st->n_rows && l->body + (int)(i - list->top) < end; i++) {
@@ -364,9 +409,9 @@ static void draw_body(struct screen *s, const struct tui_state *st, const struct
 		bool is_data = ops->row(st, r, &st->rows[i], &row);
 
 		if (is_data)
-			draw_row(s, st, ops->columns, widths, &row, row_role(&row), y);
-		else if (st->rows[i].kind != ROW_DATA)
-			draw_note(s, st, &st->rows[i], y);
+			draw_row(s, st, columns, widths, &row, row_role(&row), y);
+		else if (st->rows[i].kind > ROW_GROUP)
+			draw_note(s, st, r, &st->rows[i], y);
 		if (i == list->sel)
 			screen_role(s, y, ROLE_SELECTED);
 	}

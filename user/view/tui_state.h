@@ -21,14 +21,16 @@
 
 enum tui_page { PAGE_PROCS, PAGE_STACKS, PAGE_FRAMES, PAGE_NR };
 
-enum row_kind { ROW_DATA, ROW_INCOMPLETE, ROW_HIDDEN };
+/* ROW_GROUP: stacks put together. The last ones are notes below the frames of a stack. */
+enum row_kind { ROW_DATA, ROW_GROUP, ROW_INCOMPLETE, ROW_PYTHON_CUT, ROW_HIDDEN, ROW_NO_PYTHON };
 
 /* One row of the page as it was drawn last: what Enter opens is what the user saw, whatever the next report brings. */
 struct tui_row {
 	enum row_kind kind;
-	size_t index; /* in report.procs, report_proc.stacks or report_stack.frames; ROW_HIDDEN: how many */
+	size_t index; /* in report.procs, report_proc.stacks, report_proc.groups or report_stack.frames */
 	struct proc_key proc;
-	uint64_t stack_id;
+	uint64_t stack_id; /* ROW_GROUP: the group's id */
+	uint32_t tid;
 };
 
 struct tui_list {
@@ -43,6 +45,7 @@ struct tui_state {
 	struct tui_list lists[PAGE_NR];
 	struct proc_key proc; /* opened */
 	uint64_t stack_id;    /* opened */
+	uint32_t tid;	      /* whose calls of that stack; 0: of all threads */
 	enum layer layer;     /* shown of the opened process */
 	bool layer_chosen;    /* by key: else the first that is observed */
 	bool layer_on[LAYER_NR];

@@ -13,8 +13,9 @@
 struct trend_key {
 	struct proc_key proc;
 	uint64_t stack_id;
+	uint32_t tid, pad;
 };
-_Static_assert(sizeof(struct trend_key) == 24, "no padding: the key is hashed as bytes");
+_Static_assert(sizeof(struct trend_key) == 32, "no padding: the key is hashed as bytes");
 
 struct trend {
 	struct trend_key key;
@@ -89,6 +90,7 @@ static void add_proc(struct trends *t, const struct report_proc *p, uint64_t n)
 	push(t, &key, n, p->rss_bytes == UNKNOWN_U64 ? NAN : (double)p->rss_bytes);
 	for (size_t i = 0; i < p->n_stacks; i++) {
 		key.stack_id = p->stacks[i].stack_id;
+		key.tid = p->stacks[i].tid;
 		if (p->stacks[i].counts.live_known && key.stack_id && p->stacks[i].counts.c.live_bytes != UNKNOWN_U64)
 			push(t, &key, n, (double)p->stacks[i].counts.c.live_bytes);
 	}
@@ -127,15 +129,19 @@ static double least_of(const double *v, double *ret_most)
 	return least;
 }
 
-const char *trend_text(const struct trends *t, const struct proc_key *proc, uint64_t stack_id, bool utf8,
+const char *trend_text(const struct trends *t, const struct proc_key *proc, const struct report_stack *stack, bool utf8,
 		       char buf[TREND_TEXT_CAP])
 {
 	static const char ascii[TREND_LEN + 1] = "_.-:=+*#";
-	struct trend_key key = { .proc = *proc, .stack_id = stack_id };
+	struct trend_key key = { .proc = *proc };
 	struct trend *e;
 	double most;
 	size_t at = 0;
 
+	if (stack) {
+		key.stack_id = stack->stack_id;
+		key.tid = stack->tid;
+	}
 	buf[0] = 0;
 	HASH_FIND(hh, t->all, &key, sizeof(key), e);
 	if (!e || isnan(e->v[TREND_LEN - 2]))

@@ -12,6 +12,7 @@
 #include "collect/snapshot.h"
 
 struct report;
+struct report_stack;
 struct trends;
 
 #define TREND_LEN 8
@@ -22,8 +23,8 @@ struct trends *trends_new(void);
 void trends_free(struct trends *t);
 /* Takes the values of a report, once per interval (report.n); the same interval again adds nothing. */
 void trends_add(struct trends *t, const struct report *r);
-/* stack_id 0: the process's resident bytes. Oldest first; "" before the second value. */
-const char *trend_text(const struct trends *t, const struct proc_key *proc, uint64_t stack_id, bool utf8,
+/* stack NULL: the process's resident bytes. Oldest first; "" before the second value. */
+const char *trend_text(const struct trends *t, const struct proc_key *proc, const struct report_stack *stack, bool utf8,
 		       char buf[TREND_TEXT_CAP]);
 
 #endif

@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "view/frames.h"
+
+#include <string.h>
+
+#include "util/arena.h"
+#include "util/mem.h"
+#include "view/merge.h"
+
+void frame_list_done(struct frame_list *l)
+{
+	free(l->frames);
+	free(l->merged);
+	*l = (struct frame_list){ 0 };
+}
+
+/* --- naming --- */
+
+/* Copied at once: sym may reuse what is not final. Inlined ones come before the one that called them. */
+static void add_native(struct frame_list *l, struct sym *sym, const struct snap_frame *f)
+{
+	const struct sym_frame *named;
+	size_t k = sym_resolve(sym, f, &named);
+
+	l->frames = grow_to(l->frames, &l->cap, l->n + k, sizeof(*named));
+	memcpy(l->frames + l->n, named, k * sizeof(*named));
+	l->n += k;
+}
+
+static void add_python(struct frame_list *l, const struct snap_pyframe *f)
+{
+	l->frames = grow_to(l->frames, &l->cap, l->n + 1, sizeof(*l->frames));
+	l->frames[l->n++] = (struct sym_frame){ .name = f->name && *f->name ? f->name : "[unknown]",
+						.file = f->file,
+						.line = f->file ? f->line : 0,
+						.kind = FRAME_PYTHON,
+						.final = true };
+}
+
+/* --- callers and sites --- */
+
+static bool has_prefix(const char *s, const char *const *prefixes, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (!strncmp(s, prefixes[i], strlen(prefixes[i])))
+			return true;
+	return false;
+}
+
+static bool is_new(const char *name)
+{
+	static const char *const operators[] = { "operator new(", "operator new[](" };
+
+	return has_prefix(name, operators, ARRAY_SIZE(operators));
+}
+
+/* The C library's way into the kernel, by whichever of its names the symbol table gives. */
+static bool is_mapping_call(const char *name)
+{
+	static const char *const calls[] = { "mmap", "mmap64", "munmap", "mremap", "brk", "sbrk" };
+
+	if (!strncmp(name, "__GI_", 5))
+		name += 5;
+	if (!strncmp(name, "__", 2))
+		name += 2;
+	for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+		if (!strcmp(name, calls[i]))
+			return true;
+	return false;
+}
+
+/*
+ * The program calls `operator new`; that it calls malloc is the library's affair, and so is that mmap() enters the kernel. Such frames at the front are
+ * no callers. The outermost operator is the site; of mappings the site is the system call already.
+ */
+static const struct lift_rule {
+	bool (*is_wrapper)(const char *name);
+	bool is_site;
+} lift_rules[LAYER_NR] = {
+	[LAYER_HEAP] = { is_new, true },
+	[LAYER_MAP] = { is_mapping_call, false },
+};
+
+/* How many frames at the front of the list are no callers. */
+static size_t wrappers(const struct frame_list *l, enum layer layer)
+{
+	const struct lift_rule *rule = &lift_rules[layer];
+	size_t n = 0;
+
+	while (rule->is_wrapper && n < l->n && l->frames[n].kind == FRAME_NATIVE && rule->is_wrapper(l->frames[n].name))
+		n++;
+	return n;
+}
+
+static void lift_site(struct frame_list *l, enum layer layer)
+{
+	size_t n = wrappers(l, layer);
+
+	if (n && (lift_rules[layer].is_site || !l->site))
+		l->site = l->frames[n - 1].name;
+	l->n -= n;
+	if (n && l->n)
+		memmove(l->frames, l->frames + n, l->n * sizeof(*l->frames));
+}
+
+/* --- lists --- */
+
+/* What is being named, and whether one caller is enough. */
+struct request {
+	struct sym *sym;
+	const struct snap_stackdef *def;
+	enum layer layer;
+	const struct query *q;
+	bool innermost;
+};
+
+static enum merge_mode mode_of(const struct request *r)
+{
+	if (r->q->native_only || !r->def->n_python)
+		return MERGE_NATIVE;
+	return r->q->python_only ? MERGE_PYTHON : MERGE_BOTH;
+}
+
+static void add_merged(struct frame_list *l, const struct request *r, enum merge_mode mode, bool innermost)
+{
+	const struct snap_stackdef *def = r->def;
+
+	l->merged = grow_to(l->merged, &l->merged_cap, (size_t)def->n_frames + def->n_python, sizeof(*l->merged));
+	size_t n = merge_frames(def, mode, l->merged);
+
+	for (size_t i = 0; i < n && !(innermost && l->n > wrappers(l, r->layer)); i++) {
+		const struct merged_frame *f = &l->merged[i];
+
+		if (f->python)
+			add_python(l, &def->python[f->index]);
+		else
+			add_native(l, r->sym, &def->frames[f->index]);
+	}
+}
+
+static void resolve(struct frame_list *l, const struct request *r)
+{
+	enum merge_mode mode = mode_of(r);
+
+	l->site = r->def->site;
+	l->n = 0;
+	if (mode == MERGE_PYTHON) { /* the site is what native frames say, also where they are not shown */
+		add_merged(l, r, MERGE_NATIVE, true);
+		lift_site(l, r->layer);
+		l->n = 0;
+	}
+	add_merged(l, r, mode, r->innermost);
+	lift_site(l, r->layer);
+}
+
+void frames_resolve(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
+		    const struct query *q)
+{
+	resolve(l, &(struct request){ sym, def, layer, q, false });
+}
+
+void frames_resolve_innermost(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
+			      const struct query *q)
+{
+	resolve(l, &(struct request){ sym, def, layer, q, true });
+}
+
+/* --- summary --- */
+
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* Python that comes inside of the interpreter (import machinery): its code objects have no file. */
+static bool is_frozen(const struct sym_frame *f)
+{
+	return f->file && !strncmp(f->file, "<frozen", 7);
+}
+
+/* Code that allocates for others: the runtime's libraries and the interpreter (Debian's python3 contains its libpython). */
+static bool is_runtime(const struct sym_frame *f)
+{
+	static const char *const modules[] = {
+		"libc.so",  "libc-2.", "libstdc++.so", "libc++.so", "libc++abi.so", "libgcc_s.so", "libpthread",
+		"ld-linux", "ld-musl", "ld.so",	       "ld-2.",	    "libpython",    "python3",	   "[vdso]",
+	};
+	/* Templates of the C++ library end up in the program's own file; theirs may begin with the type returned. */
+	static const char *const names[] = { "std::", "__gnu_cxx::", "void std::", "void __gnu_cxx::" };
+
+	if (f->kind == FRAME_PYTHON)
+		return is_frozen(f);
+	if (f->module && has_prefix(base_name(f->module), modules, ARRAY_SIZE(modules)))
+		return true;
+	/* Extension modules of the standard library. */
+	return (f->module && strstr(f->module, "/lib-dynload/")) || has_prefix(f->name, names, ARRAY_SIZE(names));
+}
+
+static const struct sym_frame *most_telling(const struct frame_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (!is_runtime(&l->frames[i]))
+			return &l->frames[i];
+	for (size_t i = 0; i < l->n; i++)
+		if (l->frames[i].kind == FRAME_PYTHON)
+			return &l->frames[i];
+	return l->frames;
+}
+
+const char *frames_summary(struct arena *arena, const struct frame_list *l)
+{
+	if (!l->n)
+		return l->site ? l->site : "unknown stack";
+	const struct sym_frame *f = most_telling(l);
+	if (!f->file)
+		return f->name;
+	if (!f->line)
+		return arena_printf(arena, "%s %s", f->name, base_name(f->file));
+	return arena_printf(arena, "%s %s:%u", f->name, base_name(f->file), f->line);
+}
