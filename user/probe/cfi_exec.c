@@ -142,9 +142,8 @@ static void restore(struct cfi_run *r, struct value reg, struct value unused)
 	enum cfi_place place = place_of(reg.u);
 
 	(void)unused;
-	if (r->is_cie)
-		fail(r);
-	else if (place != CFI_PLACE_NR)
+	/* In a CIE: to a register that has no rule yet. gas moves what begins a function's cold part there. */
+	if (place != CFI_PLACE_NR)
 		put(r, place, r->cie->initial.cell[place]);
 }
 
@@ -194,43 +193,45 @@ static void def_cfa_sf(struct cfi_run *r, struct value reg, struct value n)
 		put_cfa(r, reg.u, value);
 }
 
-/* The next three change a rule of register and offset; there must be one. */
+/*
+ * Register and offset are kept while an expression holds: the next instruction that names a register goes back to the offset last set, one that
+ * sets an offset leaves the expression. DWARF allows neither, but libgcc's unwinder does so and hand-written assembly (libgcrypt) relies on it.
+ */
 static void def_cfa_register(struct cfi_run *r, struct value reg, struct value unused)
 {
 	(void)unused;
-	if (r->now.cell[CFI_CFA].how != CFI_REGISTER)
-		fail(r);
-	else
-		put_cfa(r, reg.u, r->now.cell[CFI_CFA].value);
+	put_cfa(r, reg.u, r->now.cell[CFI_CFA].value);
 }
 
 static void def_cfa_offset(struct cfi_run *r, struct value n, struct value unused)
 {
 	(void)unused;
-	if (r->now.cell[CFI_CFA].how != CFI_REGISTER)
-		fail(r);
-	else
-		put_cfa(r, r->now.cell[CFI_CFA].reg, (int64_t)n.u);
+	r->now.cell[CFI_CFA].value = (int64_t)n.u;
+	r->has_changed = true;
 }
 
 static void def_cfa_offset_sf(struct cfi_run *r, struct value n, struct value unused)
 {
 	(void)unused;
-	if (r->now.cell[CFI_CFA].how != CFI_REGISTER)
+	if (__builtin_mul_overflow((int64_t)n.u, r->cie->data_align, &r->now.cell[CFI_CFA].value))
 		fail(r);
-	else
-		def_cfa_sf(r, (struct value){ .u = r->now.cell[CFI_CFA].reg }, n);
-}
-
-static struct cfi_cell expr_cell(enum cfi_how how, struct value block)
-{
-	return (struct cfi_cell){ .how = how, .reg = (uint32_t)block.u, .expr = block.block };
+	r->has_changed = true;
 }
 
 static void def_cfa_expression(struct cfi_run *r, struct value block, struct value unused)
 {
+	struct cfi_cell cell = r->now.cell[CFI_CFA];
+
 	(void)unused;
-	put(r, CFI_CFA, expr_cell(CFI_EXPR, block));
+	cell.how = CFI_EXPR;
+	cell.expr = block.block;
+	cell.expr_bytes = (uint32_t)block.u;
+	put(r, CFI_CFA, cell);
+}
+
+static struct cfi_cell expr_cell(enum cfi_how how, struct value block)
+{
+	return (struct cfi_cell){ .how = how, .expr = block.block, .expr_bytes = (uint32_t)block.u };
 }
 
 static void expression(struct cfi_run *r, struct value reg, struct value block)

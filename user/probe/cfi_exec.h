@@ -28,11 +28,10 @@ enum cfi_how {
 
 struct cfi_cell {
 	enum cfi_how how;
-	uint32_t reg; /* CFI_REGISTER; expressions: their bytes */
-	union {
-		int64_t value;
-		const uint8_t *expr; /* in the section */
-	};
+	uint32_t reg;	     /* CFI_REGISTER */
+	uint32_t expr_bytes; /* expressions */
+	int64_t value; /* of the CFA: kept beside an expression, for an instruction that goes back to a register */
+	const uint8_t *expr; /* in the section */
 };
 
 enum cfi_place { CFI_CFA, CFI_RBP, CFI_RSP, CFI_RA, CFI_PLACE_NR };

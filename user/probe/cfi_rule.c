@@ -177,7 +177,7 @@ static void add_bp(struct unwind_rule *rule, const struct cfi_cell *bp)
 	} else if (bp->how == CFI_OFFSET) {
 		off = bp->value;
 		rule->bp = UNWIND_BP_AT_CFA;
-	} else if (bp->how == CFI_EXPR && cfi_expr_is_reg(bp->expr, bp->reg, CFI_REG_RBP, &off)) {
+	} else if (bp->how == CFI_EXPR && cfi_expr_is_reg(bp->expr, bp->expr_bytes, CFI_REG_RBP, &off)) {
 		rule->bp = UNWIND_BP_AT_BP;
 	}
 	if (!fits_s16(off)) {
@@ -197,7 +197,7 @@ static bool is_signal_frame(const struct cfi_cell *cfa)
 
 	if (cfa->how != CFI_EXPR)
 		return false;
-	r = cfi_expr_cfa(cfa->expr, cfa->reg);
+	r = cfi_expr_cfa(cfa->expr, cfa->expr_bytes);
 	return r.kind == UNWIND_SP_DEREF && r.cfa_off == SIGNAL_RSP && !r.cfa_add;
 }
 
@@ -218,7 +218,7 @@ struct unwind_rule cfi_rule_build(const struct cfi_state *s, bool is_signal)
 	if (cfa->how == CFI_REGISTER)
 		rule = over_reg(cfa->reg, cfa->value);
 	else if (cfa->how == CFI_EXPR)
-		rule = cfi_expr_cfa(cfa->expr, cfa->reg);
+		rule = cfi_expr_cfa(cfa->expr, cfa->expr_bytes);
 	if (rule.kind != UNWIND_OTHER)
 		add_bp(&rule, &s->cell[CFI_RBP]);
 	return rule;
