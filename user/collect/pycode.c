@@ -2,7 +2,8 @@
 /*
  * One code object, read while its process goes on:
  *
- *   read 1   head: reference count ... id, pointers      batched over a chain's frames by the caller
+ *   read 1   head: reference count ... id, pointers      batched over a chain's frames; before 3.12 one more, for what of
+ *                                                        the line tables is part of the id
  *   read 2   heads of name, file name, line table        lengths and kinds: bounded here
  *   read 3   their data, then the head once more         the kernel fills pieces in their order, so that this head is the last thing read
  *
@@ -98,12 +99,9 @@ void pycode_measure(struct py_source *s)
 	s->head_bytes = is_sane ? (uint16_t)end : 0;
 }
 
-void pycode_read_heads(const struct py_source *s, const uint64_t *addrs, size_t n, struct py_head *ret, bool *ret_read)
+/* Reads all that can be read, and says of each whether it was. */
+static void read_each(const struct py_source *s, const struct py_piece *p, size_t n, bool *ret_read)
 {
-	struct py_piece p[PY_PIECES_MAX];
-
-	for (size_t i = 0; i < n; i++)
-		p[i] = (struct py_piece){ .at = addrs[i], .bytes = s->head_bytes, .to = &ret[i] };
 	for (size_t i = 0; i < n; i++) {
 		size_t whole = i + read_pieces(s, p + i, n - i);
 
@@ -114,23 +112,41 @@ void pycode_read_heads(const struct py_source *s, const uint64_t *addrs, size_t 
 	}
 }
 
+static bool is_table_part_of_id(const struct py_source *s)
+{
+	return s->layout->minor < PYTHON_VERSIONED_MINOR;
+}
+
+/* The table is found where the id's words say, as the kernel side finds it. */
+static struct py_piece table_head_piece(const struct py_source *s, const struct py_head *head, struct py_head *ret)
+{
+	uint64_t table = word_at(head->bytes, s->code_id_offset + PYTHON_CODE_ID_BYTES - sizeof(uint64_t));
+
+	return (struct py_piece){ .at = table + PYTHON_TABLE_HEAD, .bytes = sizeof(ret->table), .to = ret->table };
+}
+
+void pycode_read_heads(const struct py_source *s, const uint64_t *addrs, size_t n, struct py_head *ret, bool *ret_read)
+{
+	struct py_piece p[PY_PIECES_MAX];
+	bool is_table_read[PY_PIECES_MAX];
+
+	for (size_t i = 0; i < n; i++)
+		p[i] = (struct py_piece){ .at = addrs[i], .bytes = s->head_bytes, .to = ret[i].bytes };
+	read_each(s, p, n, ret_read);
+	if (!is_table_part_of_id(s))
+		return;
+	for (size_t i = 0; i < n; i++)
+		p[i] = ret_read[i] ? table_head_piece(s, &ret[i], &ret[i]) : (struct py_piece){ 0 };
+	read_each(s, p, n, is_table_read);
+	for (size_t i = 0; i < n; i++)
+		ret_read[i] = ret_read[i] && is_table_read[i];
+}
+
 static bool is_alive(const struct py_head *head)
 {
 	uint64_t refs = word_at(head->bytes, 0);
 
 	return (uint32_t)refs && !(refs >> 32 & 0xffff);
-}
-
-/* Before 3.12 the line table is part of what identifies a code object. */
-static bool add_table(const struct py_source *s, const __u64 *w, uint32_t *id)
-{
-	__u64 t[4];
-	struct py_piece p = { .at = w[PYTHON_CODE_ID_BYTES / 8 - 1] + PYTHON_TABLE_HEAD, .bytes = sizeof(t), .to = t };
-
-	if (read_pieces(s, &p, 1) != 1)
-		return false;
-	*id = python_code_id_with(*id, t);
-	return true;
 }
 
 bool pycode_is_head_of(const struct py_source *s, const struct py_head *head, uint32_t id)
@@ -139,10 +155,9 @@ bool pycode_is_head_of(const struct py_source *s, const struct py_head *head, ui
 
 	memcpy(w, head->bytes + s->code_id_offset, sizeof(w));
 	uint32_t is = python_code_id(w);
-
-	if (!is_alive(head) || (s->layout->minor < PYTHON_VERSIONED_MINOR && !add_table(s, w, &is)))
-		return false;
-	return is == id;
+	if (is_table_part_of_id(s))
+		is = python_code_id_with(is, head->table);
+	return is_alive(head) && is == id;
 }
 
 /* --- strings --- */
@@ -308,7 +323,8 @@ int pycode_read(const struct py_source *s, uint64_t addr, uint32_t id, const str
 		{ .at = name->at, .bytes = name->chars * name->kind, .to = parts.name },
 		{ .at = file->at, .bytes = file->chars * file->kind, .to = parts.file },
 		{ .at = parts.at[PART_TABLE] + l->bytes_data, .bytes = (size_t)bytes, .to = table },
-		{ .at = addr, .bytes = s->head_bytes, .to = &after }, /* the last one */
+		is_table_part_of_id(s) ? table_head_piece(s, head, &after) : (struct py_piece){ 0 },
+		{ .at = addr, .bytes = s->head_bytes, .to = after.bytes }, /* the last one */
 	};
 	if (read_pieces(s, p, ARRAY_SIZE(p)) != ARRAY_SIZE(p) || !pycode_is_head_of(s, &after, id))
 		return -ESTALE;

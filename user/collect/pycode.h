@@ -24,7 +24,7 @@ struct py_piece {
 
 /* Where memory comes from: processes, or a test. */
 struct py_memory {
-	/* Reads n <= PY_PIECES_MAX pieces in their order; stops at one that can't be read whole. Returns how many were. */
+	/* Reads n <= PY_PIECES_MAX pieces in their order; stops at one that can't be read whole. Returns how many were. Empty ones always can. */
 	size_t (*read)(void *ctx, uint32_t pid, const struct py_piece *p, size_t n);
 	void *ctx;
 };
@@ -52,6 +52,7 @@ void pycode_measure(struct py_source *s);
 
 struct py_head {
 	unsigned char bytes[PY_HEAD_BYTES];
+	__u64 table[4]; /* before 3.12: of the line table, from PYTHON_TABLE_HEAD on */
 };
 
 /* Heads of n <= PY_PIECES_MAX code objects; ret_read says of each whether it was read. */
