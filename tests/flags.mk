@@ -30,3 +30,8 @@ $(B)/oracle/oracle: LDFLAGS += -ldw -lelf
 UNFRAMED := -fomit-frame-pointer -foptimize-sibling-calls -fbuiltin
 $(B)/oracle/selftest $(E2E)/stacks_cpp $(E2E)/stacks_golden: EXTRA_CFLAGS += $(UNFRAMED)
 $(B)/oracle/selftest $(E2E)/stacks_cpp: EXTRA_CFLAGS += -std=gnu++17
+
+# Carries its library inside.
+$(E2E)/libstacks_golden.so: TFLAGS += $(UNFRAMED)
+$(E2E)/stacks_golden: EXTRA_CFLAGS += -Wa,-I$(E2E)
+$(E2E)/stacks_golden: $(E2E)/libstacks_golden.so

@@ -116,6 +116,9 @@ extern "C" FRAME void record_finish(hit_record *r)
 	memcpy(r->stack, (const void *)rsp, r->stack_bytes);
 	h.stack.site = SITE_FIRST_PROBE;
 	_Unwind_Backtrace(collect, &c);
+	/* It ends in the same way at a thread's start and where there are no rows. */
+	if (h.stack.cut == CUT_NONE && !_Unwind_FindEnclosingFunction((void *)h.stack.ip[h.stack.n_ips - 1]))
+		h.stack.cut = CUT_NO_ROW;
 	h.native_id = 0xcbf29ce484222325;
 	for (int i = 0; i < h.stack.n_ips; i++)
 		h.native_id = (h.native_id ^ h.stack.ip[i]) * 0x100000001b3;
@@ -358,6 +361,8 @@ FRAME void contexts()
 	other_context.uc_stack = { context_stack, 0, CONTEXT_BYTES };
 	other_context.uc_link = &main_context;
 	makecontext(&other_context, in_context, 0);
+	/* libc has no rows for the byte before __start_context; nobody shall find a frame pointer there. */
+	other_context.uc_mcontext.gregs[REG_RBP] = 0;
 	swapcontext(&main_context, &other_context);
 }
 
