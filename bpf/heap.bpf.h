@@ -156,7 +156,7 @@ static __always_inline __u32 sum_of_stack(struct pt_regs *ctx, struct proc *p, s
 	struct stack_ids ids;
 
 	stack_take(p, t, from, layer, &ids);
-	if (cfg.record_hits)
+	if (cfg.record_hits && hit_is_due())
 		hit_record(ctx, t, ids.native);
 	struct recent_sum *r = &t->recent[(ids.id >> 8) & (RECENT_SUMS - 1)];
 	if (r->stack_id == ids.id && r->account == p->account)

@@ -27,6 +27,15 @@ static __always_inline void hit_registers(const struct pt_regs *ctx, struct hit_
 	h->regs[16] = ctx->ip;
 }
 
+/* A program of many hits a second would write gigabytes otherwise. */
+static __always_inline int hit_is_due(void)
+{
+	__u32 zero = 0;
+	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
+
+	return st && st->stacks.taken % cfg.record_hits == 0;
+}
+
 /* As much of the stack as there is; a hit that does not fit into the ring is not recorded. */
 static __always_inline void hit_record(const struct pt_regs *ctx, const struct thread_state *t, __u64 native_id)
 {

@@ -219,7 +219,7 @@ struct config {
 	__u32 scratch_slots;	      /* a power of two >= 4 per CPU */
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
 	__u32 by_thread;   /* != 0: sums of one thread each */
-	__u32 record_hits; /* != 0: for the tests' oracle (include/hit.h) */
+	__u32 record_hits; /* one of so many, for the tests' oracle (include/hit.h); 0: none */
 	__u32 pad;
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };

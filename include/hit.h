@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * A hit with all that is needed to unwind it once more by other means: registers and stack memory as they were, and the stack
- * that was taken. Recorded for the tests' oracle only: TIDEMARK_HITS=FOLDER makes tidemark write
+ * that was taken. Recorded, one of some, for the tests' oracle only: TIDEMARK_HITS=FOLDER makes tidemark write
  *
  *	FOLDER/hits		struct hit_record, one behind the other
  *	FOLDER/stacks		struct hit_stack: every native stack's definition

@@ -33,7 +33,7 @@ static void do_mmap(struct ranges *r, uint64_t page, uint64_t pages, uint64_t st
 
 	e.map.addr = BASE + page * PG;
 	e.map.bytes = pages * PG;
-	e.map.stack_id = stack;
+	e.map.ids.id = stack;
 	e.map.mmap_flags = MAP_ANONYMOUS;
 	ranges_step(r, &e);
 }
@@ -63,7 +63,7 @@ static void do_moved(struct ranges *r, uint32_t tid, uint64_t page, uint64_t pag
 
 	e.map.addr = BASE + page * PG;
 	e.map.bytes = pages * PG;
-	e.map.stack_id = stack;
+	e.map.ids.id = stack;
 	ranges_step(r, &e);
 }
 
@@ -80,7 +80,7 @@ static void do_brk(struct ranges *r, uint64_t from, uint64_t to)
 
 	e.map.old_addr = from;
 	e.map.addr = to;
-	e.map.stack_id = STACK_BRK;
+	e.map.ids.id = STACK_BRK;
 	ranges_step(r, &e);
 }
 
@@ -99,7 +99,7 @@ static void pick(const struct range_sum *s, void *ctx)
 	assert_true(c->alloc_bytes >= c->free_bytes + c->untracked_bytes);
 	assert_true(c->alloc_count >= c->free_count + c->untracked_count);
 	w->live_total += c->alloc_bytes - c->free_bytes - c->untracked_bytes;
-	if (s->stack_id != w->stack)
+	if (s->ids.id != w->stack)
 		return;
 	w->got = *s;
 	w->found = true;
@@ -182,7 +182,7 @@ static void lengths_are_whole_pages(void **state)
 	(void)state;
 	e.map.addr = BASE;
 	e.map.bytes = 1;
-	e.map.stack_id = STACK_A;
+	e.map.ids.id = STACK_A;
 	ranges_step(r, &e);
 	assert_int_equal(live_of(r, STACK_A), PG);
 	e.kind = EVENT_MUNMAP;
@@ -359,7 +359,7 @@ static void file_mappings_stay_files(void **state)
 	(void)state;
 	e.map.addr = BASE;
 	e.map.bytes = 4 * PG;
-	e.map.stack_id = STACK_A;
+	e.map.ids.id = STACK_A;
 	e.map.fd = 3;
 	ranges_step(r, &e);
 	assert_int_equal(sum_of(r, STACK_A).file_live_bytes, 4 * PG);

@@ -126,11 +126,11 @@ static void check_sums(const struct range_sum *s, void *ctx)
 	const struct naive *n = ctx;
 	const struct sum *c = &s->sum;
 
-	assert_int_equal(c->alloc_bytes, n->alloc_bytes[s->stack_id]);
-	assert_int_equal(c->free_bytes, n->free_bytes[s->stack_id]);
-	assert_int_equal(c->alloc_count, n->alloc_count[s->stack_id]);
-	assert_int_equal(c->free_count, n->free_count[s->stack_id]);
-	assert_int_equal(c->peak_live_bytes, n->peak[s->stack_id]);
+	assert_int_equal(c->alloc_bytes, n->alloc_bytes[s->ids.id]);
+	assert_int_equal(c->free_bytes, n->free_bytes[s->ids.id]);
+	assert_int_equal(c->alloc_count, n->alloc_count[s->ids.id]);
+	assert_int_equal(c->free_count, n->free_count[s->ids.id]);
+	assert_int_equal(c->peak_live_bytes, n->peak[s->ids.id]);
 }
 
 static void add_bytes(uint64_t start, uint64_t bytes, uint64_t stack_id, uint64_t birth_ns, void *ctx)
@@ -169,7 +169,7 @@ static void random_call(struct ranges *r, struct naive *n, unsigned int *seed)
 		len = PAGES - at;
 	e.map.addr = e.map.old_addr = BASE + at * PG;
 	e.map.bytes = e.map.old_bytes = len * PG - (unsigned int)rand_r(seed) % PG;
-	e.map.stack_id = stack;
+	e.map.ids.id = stack;
 	if (kind < 4) {
 		n->can_undo[thread] = false;
 		naive_map(n, at, len, stack);

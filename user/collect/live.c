@@ -23,6 +23,7 @@
 #include "util/mem.h"
 
 #define WAKE_MAX 4
+#define HITS_EVERY 7 /* odd: programs allocate in fixed orders */
 #define SETTLE_NS 500000000ull /* no allocation call lasts longer */
 
 struct live_source {
@@ -199,7 +200,7 @@ static int load(struct live_source *s, char **ret_why)
 		lo.cfg.adopt_flags = target_flags(&s->opts) | PROC_NAMED;
 	}
 	lo.cfg.by_thread = s->opts.by_thread;
-	lo.cfg.record_hits = getenv("TIDEMARK_HITS") != NULL;
+	lo.cfg.record_hits = getenv("TIDEMARK_HITS") ? HITS_EVERY : 0;
 	lo.live_max = live_max ? (uint32_t)strtoul(live_max, NULL, 10) : 0;
 	return loader_open(&lo, &s->loader, ret_why);
 }
@@ -256,11 +257,20 @@ static int check_pids(const struct target *t, char **ret_why)
 	return 0;
 }
 
+/* By its number: children were not, and may be gone before they could be looked at. */
+static bool is_named(const struct target *t, uint32_t pid)
+{
+	for (size_t i = 0; t->kind == TARGET_PIDS && i < t->n_pids; i++)
+		if (t->pids[i] == pid)
+			return true;
+	return false;
+}
+
 /* A process that was named but has nothing to probe: its figures would be silent zeros. */
 static int check_functions(struct live_source *s, char **ret_why)
 {
 	for (struct watched *w = s->follow.all; w && s->opts.heap; w = w->hh.next) {
-		if (w->functions || s->opts.target->kind != TARGET_PIDS || w->state != PROC_RUNNING)
+		if (w->functions || w->state != PROC_RUNNING || !is_named(s->opts.target, w->pid))
 			continue;
 		follow_names(w);
 		*ret_why = w->foreign ? xasprintf("\"%s\" (pid %u) is a 32-bit process: only x86-64 is supported; "
