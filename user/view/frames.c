@@ -105,64 +105,75 @@ static void lift_site(struct frame_list *l, enum layer layer)
 
 /* --- lists --- */
 
-/* What is being named, and whether one caller is enough. */
-struct request {
-	struct sym *sym;
-	const struct snap_stackdef *def;
-	enum layer layer;
-	const struct query *q;
-	bool innermost;
-};
-
-static enum merge_mode mode_of(const struct request *r)
+static enum merge_mode mode_of(const struct query *q, const struct snap_stackdef *def)
 {
-	if (r->q->native_only || !r->def->n_python)
+	if (q->native_only || !def->n_python)
 		return MERGE_NATIVE;
-	return r->q->python_only ? MERGE_PYTHON : MERGE_BOTH;
+	return q->python_only ? MERGE_PYTHON : MERGE_BOTH;
 }
 
-static void add_merged(struct frame_list *l, const struct request *r, enum merge_mode mode, bool innermost)
+/* Native frames up to the first caller. false: there is none, or a loop came first for which Python frames may stand. */
+static bool add_leaf(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
+		     enum merge_mode mode)
 {
-	const struct snap_stackdef *def = r->def;
+	for (uint32_t i = 0; i < def->n_frames; i++) {
+		if (mode == MERGE_BOTH && def->frames[i].eval != EVAL_NONE)
+			return false;
+		add_native(l, sym, &def->frames[i]);
+		if (l->n > wrappers(l, layer))
+			return true;
+	}
+	return false;
+}
 
+static void add_merged(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum merge_mode mode)
+{
 	l->merged = grow_to(l->merged, &l->merged_cap, (size_t)def->n_frames + def->n_python, sizeof(*l->merged));
 	size_t n = merge_frames(def, mode, l->merged);
 
-	for (size_t i = 0; i < n && !(innermost && l->n > wrappers(l, r->layer)); i++) {
+	for (size_t i = 0; i < n; i++) {
 		const struct merged_frame *f = &l->merged[i];
 
 		if (f->python)
 			add_python(l, &def->python[f->index]);
 		else
-			add_native(l, r->sym, &def->frames[f->index]);
+			add_native(l, sym, &def->frames[f->index]);
 	}
 }
 
-static void resolve(struct frame_list *l, const struct request *r)
+static void begin(struct frame_list *l, const struct snap_stackdef *def)
 {
-	enum merge_mode mode = mode_of(r);
-
-	l->site = r->def->site;
+	l->site = def->site;
 	l->n = 0;
-	if (mode == MERGE_PYTHON) { /* the site is what native frames say, also where they are not shown */
-		add_merged(l, r, MERGE_NATIVE, true);
-		lift_site(l, r->layer);
-		l->n = 0;
-	}
-	add_merged(l, r, mode, r->innermost);
-	lift_site(l, r->layer);
 }
 
 void frames_resolve(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
 		    const struct query *q)
 {
-	resolve(l, &(struct request){ sym, def, layer, q, false });
+	enum merge_mode mode = mode_of(q, def);
+
+	begin(l, def);
+	if (mode == MERGE_PYTHON) { /* the site is what native frames say, also where they are not shown */
+		(void)add_leaf(l, sym, def, layer, MERGE_NATIVE); /* without a caller too */
+		lift_site(l, layer);
+		l->n = 0;
+	}
+	add_merged(l, sym, def, mode);
+	lift_site(l, layer);
 }
 
 void frames_resolve_innermost(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
 			      const struct query *q)
 {
-	resolve(l, &(struct request){ sym, def, layer, q, true });
+	enum merge_mode mode = mode_of(q, def);
+
+	begin(l, def);
+	if (mode == MERGE_PYTHON)
+		add_python(l, &def->python[0]);
+	else if (add_leaf(l, sym, def, layer, mode))
+		lift_site(l, layer);
+	else
+		frames_resolve(l, sym, def, layer, q);
 }
 
 /* --- summary --- */

@@ -33,7 +33,7 @@ void frame_list_done(struct frame_list *l);
 void frames_resolve(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
 		    const struct query *q);
 
-/* The same list, but only as much of it as has the innermost frame; n 0: there is none. */
+/* The beginning of the same list, with the innermost frame at least; n 0: there is none. Much cheaper; the site may be that of the definition. */
 void frames_resolve_innermost(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
 			      const struct query *q);
 

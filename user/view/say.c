@@ -129,19 +129,16 @@ const char *say_layer(enum layer l)
 /* What the user can make of it: the reasons of abi.h in words. */
 const char *say_cut(enum stack_cut cut)
 {
-#define TEXT(n) #n
-#define DEEPER(n) "deeper than " TEXT(n) " frames"
 	static const char *const words[CUT_NR] = {
 		[CUT_NONE] = "its outer frames are missing",
-		[CUT_DEPTH] = DEEPER(STACK_MAX_FRAMES),
+		[CUT_DEPTH] = "deeper than 127 frames",
 		[CUT_NO_MAPPING] = "code in a mapping that is not known",
 		[CUT_NO_ROW] = "no unwind information",
 		[CUT_RULE] = "unwind rule that can't be followed",
 		[CUT_MEMORY] = "memory could not be read",
 		[CUT_UNKNOWN] = "the stack was not taken",
 	};
-#undef DEEPER
-#undef TEXT
+	_Static_assert(STACK_MAX_FRAMES == 127, "the words say so");
 
 	return (size_t)cut < CUT_NR ? words[cut] : words[CUT_NONE];
 }
