@@ -21,6 +21,7 @@ struct chain {
 	uint64_t id;
 	uint32_t image;
 	uint32_t n;
+	bool is_cut;
 	struct snap_pyframe *frames;
 	UT_hash_handle hh;
 };
@@ -82,6 +83,7 @@ static void read_names(struct stackdefs *d, const struct proc_key *id, const str
 		return; /* the image ended meanwhile */
 	pynames_resolve(d->names, id->pid, id->image, &py->names, py->info.code_id, from, lines);
 	c->n = from->n;
+	c->is_cut = from->flags & (PYTHON_CHAIN_CUT | PYTHON_CHAIN_BROKEN);
 	c->frames = xcalloc(c->n, sizeof(*c->frames));
 	for (uint32_t i = 0; i < c->n; i++)
 		c->frames[i] = (struct snap_pyframe){
@@ -168,6 +170,7 @@ bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack
 			memcpy(frames, c->frames, c->n * sizeof(*frames));
 		ret->python = frames;
 		ret->n_python = c->n;
+		ret->python_cut = c->is_cut;
 	}
 	return true;
 }
