@@ -39,7 +39,8 @@ struct candidate {
 static int read_memory(uint32_t pid, uint64_t addr, void *buf, size_t n)
 {
 	struct iovec to = { .iov_base = buf, .iov_len = n };
-	struct iovec from = { .iov_base = (void *)(uintptr_t)addr, .iov_len = n }; /* NOLINT(performance-no-int-to-ptr): not ours */
+	struct iovec from = { .iov_base = (void *)(uintptr_t)addr,
+			      .iov_len = n }; /* NOLINT(performance-no-int-to-ptr): not ours */
 	ssize_t got = process_vm_readv((pid_t)pid, &to, 1, &from, 1, 0);
 
 	if (got < 0)
@@ -174,8 +175,8 @@ static bool is_walkable(struct py_process *p)
 	if (!fits_frame(p->info.frame_back) || !fits_frame(p->info.frame_code) || !fits_frame(p->info.frame_instr) ||
 	    !fits_frame(p->info.frame_owner))
 		return false;
-	if (n->code_filename < 56 || n->code_name != n->code_filename + 8 || n->code_qualname != n->code_filename + 16 ||
-	    n->code_linetable != n->code_filename + 24)
+	if (n->code_filename < 56 || n->code_name != n->code_filename + 8 ||
+	    n->code_qualname != n->code_filename + 16 || n->code_linetable != n->code_filename + 24)
 		return false;
 	p->info.code_id = n->code_filename - 56;
 	return n->code_firstlineno >= p->info.code_id && n->code_firstlineno < p->info.code_id + 24;
@@ -185,8 +186,7 @@ static int read_published(const struct candidate *c, const struct py_published *
 			  const char **ret_why)
 {
 	uint8_t bytes[PUBLISHED_MAX + sizeof(uint64_t)] = { 0 };
-	int err = at->bytes > PUBLISHED_MAX ? -EBADMSG :
-					      read_memory(c->pid, c->runtime + c->bias, bytes, at->bytes);
+	int err = at->bytes > PUBLISHED_MAX ? -EBADMSG : read_memory(c->pid, c->runtime + c->bias, bytes, at->bytes);
 
 	if (err)
 		return err;
@@ -208,23 +208,25 @@ static int read_published(const struct candidate *c, const struct py_published *
 /* --- the runtime --- */
 
 /*
- * Does the process hold a thread key where the row says that it lies? It does once the runtime is initialised, until it is finalised; before, there are
- * zeros. The walker looks for the key itself, so a process that was just started is known before its first Python frame.
+ * Is a thread key where the row says that it lies? One is there while the runtime is initialised; before and after, it says that there is none. The
+ * walker looks for the key itself, so a process that was just started is known before its first Python frame.
  */
-static int check_key(const struct candidate *c, const struct python_info *info)
+static int check_key(const struct candidate *c, const struct python_info *info, bool *ret_ready)
 {
 	struct {
-		int32_t is_initialized;
-		uint32_t key;
+		uint32_t is_initialized, key;
 	} tss;
 	int err = read_memory(c->pid, info->runtime + info->tss_key, &tss, sizeof(tss));
 
 	if (err)
 		return err;
-	return (tss.is_initialized == 1 && tss.key < TSS_KEYS_MAX) || (!tss.is_initialized && !tss.key) ? 0 : -EBADMSG;
+	if (tss.is_initialized > 1 || tss.key >= TSS_KEYS_MAX)
+		return -EBADMSG;
+	*ret_ready = tss.is_initialized;
+	return 0;
 }
 
-static int fill(const struct candidate *c, struct py_process *p, const char **ret_why)
+static int fill(const struct candidate *c, struct py_process *p, bool *ret_ready, const char **ret_why)
 {
 	const struct py_row *row = &py_rows[minor_of(c->version_hex) - PY_MINOR_MIN];
 	Elf64_Sym sym;
@@ -240,7 +242,7 @@ static int fill(const struct candidate *c, struct py_process *p, const char **re
 	p->info.runtime = c->runtime + c->bias;
 	if (row->published.bytes)
 		err = read_published(c, &row->published, p, ret_why);
-	return err ? err : check_key(c, &p->info);
+	return err ? err : check_key(c, &p->info, ret_ready);
 }
 
 static void find_eval(const struct candidate *c, struct py_process *p)
@@ -298,13 +300,15 @@ static uint32_t find_version(const struct candidate *c)
 	if (!c->runtime)
 		return 0;
 	uint32_t hex = hex_of_symtab(&c->f);
-	if (hex || read_memory(c->pid, c->runtime + c->bias, head, sizeof(head)) || memcmp(head, COOKIE, strlen(COOKIE)))
+	if (hex || read_memory(c->pid, c->runtime + c->bias, head, sizeof(head)) ||
+	    memcmp(head, COOKIE, strlen(COOKIE)))
 		return hex;
 	memcpy(&version, head + strlen(COOKIE), sizeof(version));
 	return version >> 32 ? 0 : (uint32_t)version;
 }
 
-static int try_file(uint32_t pid, const struct mapping *m, struct py_process *ret, const char **ret_why)
+static int try_file(uint32_t pid, const struct mapping *m, struct py_process *ret, bool *ret_ready,
+		    const char **ret_why)
 {
 	struct candidate c = { .pid = pid, .m = m };
 	_cleanup_(closep) int fd = mapping_open(pid, m, NULL);
@@ -325,7 +329,7 @@ static int try_file(uint32_t pid, const struct mapping *m, struct py_process *re
 	}
 	if (!has_runtime)
 		return -ENOENT;
-	int err = fill(&c, ret, ret_why);
+	int err = fill(&c, ret, ret_ready, ret_why);
 	if (!err)
 		find_eval(&c, ret);
 	return err;
@@ -344,12 +348,13 @@ static enum python_tsd tsd_of(const struct mappings *maps)
 static bool is_seen(const struct mappings *maps, size_t i)
 {
 	for (size_t j = 0; j < i; j++)
-		if (maps->items[j].exec && maps->items[j].inode == maps->items[i].inode && maps->items[j].dev == maps->items[i].dev)
+		if (maps->items[j].exec && maps->items[j].inode == maps->items[i].inode &&
+		    maps->items[j].dev == maps->items[i].dev)
 			return true;
 	return false;
 }
 
-/* A result that says more about the process replaces one that says less; what is found ends the search. */
+/* Of two failures the one that says more about the process is told. */
 static bool says_more(int err, int than)
 {
 	static const int order[] = { -ENOENT, -ENOTSUP, -EBADMSG, -EAGAIN };
@@ -364,27 +369,30 @@ static bool says_more(int err, int than)
 
 int pyinfo_find(uint32_t pid, const struct mappings *maps, struct py_process *ret, const char **ret_why)
 {
-	const char *why = NULL;
+	_cleanup_(freep) struct py_process *p = xcalloc(1, sizeof(*p));
+	const char *why = NULL, *said = NULL;
 	int result = -ENOENT;
+	bool ready = false;
 
-	/* Programs lie below libraries: an interpreter within the program is met before a library that it never initialises. */
-	for (size_t i = 0; i < maps->n; i++) {
+	/*
+	 * A program that contains an interpreter may also map a libpython that is never initialised, because an extension module was linked with it, or
+	 * the other way round. So one that is ready ends the search, else the first one is taken.
+	 */
+	for (size_t i = 0; i < maps->n && !ready; i++) {
 		const struct mapping *m = &maps->items[i];
-		_cleanup_(freep) struct py_process *p = NULL;
 		if (!m->exec || !m->inode || is_seen(maps, i))
 			continue;
-		p = xcalloc(1, sizeof(*p));
-		int err = try_file(pid, m, p, &why);
-		if (!err) {
+		int err = try_file(pid, m, p, &ready, &why);
+		if (!err && (ready || result)) {
 			p->info.tsd = tsd_of(maps);
 			*ret = *p;
-			return 0;
-		}
-		if (says_more(err, result)) {
+			result = 0;
+		} else if (err && result && says_more(err, result)) {
 			result = err;
-			if (err == -ENOTSUP)
-				*ret_why = why;
+			said = why;
 		}
 	}
+	if (result == -ENOTSUP)
+		*ret_why = said;
 	return result;
 }

@@ -44,8 +44,9 @@ struct py_process {
 };
 
 /*
- * 0; -ENOENT: no CPython; -EAGAIN: it is not initialised yet (its memory says nothing so far), ask again; -ENOTSUP: one that can't be walked:
- * *ret_why (static text) says why: "free-threaded build", "Python 3.7"... A process whose debug offsets are broken: -EBADMSG.
+ * 0, also of a runtime that is not initialised yet; -ENOENT: no CPython; -EAGAIN: the runtime's memory is not mapped yet, ask again; -ENOTSUP: one that can't
+ * be walked: *ret_why (static text) says why: "free-threaded build", "Python 3.7"... A process whose debug offsets are broken: -EBADMSG. The first look at
+ * a stripped file takes some 20 ms of processor time (its code is searched): callers that see many processes keep what they got by file.
  */
 int pyinfo_find(uint32_t pid, const struct mappings *maps, struct py_process *ret, const char **ret_why);
 

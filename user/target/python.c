@@ -23,141 +23,16 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "target/dynsym.h"
 #include "target/elf.h"
 #include "target/proc.h"
 #include "util/mem.h"
 
-#define SEGMENTS_MAX 64u /* files have 8 to 15 */
-#define DYNAMIC_MAX 128u /* entries; files have 20 to 60 */
-#define CHAIN_MAX 1024u	 /* symbols in one bucket; linkers aim at 2 */
-#define CODE_MAX 512u	 /* Py_GetVersion has 50 to 100 bytes in 2.7 to 3.13 */
-
-struct file {
-	int fd; /* borrowed */
-	Elf64_Phdr segments[SEGMENTS_MAX];
-	size_t n_segments;
-	uint64_t hash, symbols, strings; /* addresses as linked; 0: none */
-};
+#define CODE_MAX 512u /* Py_GetVersion has 50 to 100 bytes in 2.7 to 3.13 */
 
 struct version {
 	char text[PYTHON_VERSION_MAX]; /* "": not known */
 };
-
-static bool read_all(int fd, void *buf, size_t n, uint64_t offset)
-{
-	ssize_t got;
-
-	do
-		got = pread(fd, buf, n, (off_t)offset);
-	while (got < 0 && errno == EINTR);
-	return got >= 0 && (size_t)got == n;
-}
-
-/* From an address as linked, within one segment's part of the file. */
-static bool read_at(const struct file *f, uint64_t vaddr, void *buf, size_t n)
-{
-	for (size_t i = 0; i < f->n_segments; i++) {
-		const Elf64_Phdr *s = &f->segments[i];
-		if (s->p_type == PT_LOAD && vaddr >= s->p_vaddr && vaddr - s->p_vaddr <= s->p_filesz &&
-		    n <= s->p_filesz - (vaddr - s->p_vaddr))
-			return read_all(f->fd, buf, n, s->p_offset + (vaddr - s->p_vaddr));
-	}
-	return false;
-}
-
-static void read_dynamic(struct file *f, const Elf64_Phdr *dynamic)
-{
-	Elf64_Dyn entries[DYNAMIC_MAX];
-	size_t n = dynamic->p_filesz / sizeof(entries[0]);
-
-	if (n > DYNAMIC_MAX)
-		n = DYNAMIC_MAX;
-	if (!read_all(f->fd, entries, n * sizeof(entries[0]), dynamic->p_offset))
-		return;
-	for (size_t i = 0; i < n && entries[i].d_tag != DT_NULL; i++) {
-		uint64_t value = entries[i].d_un.d_ptr;
-		if (entries[i].d_tag == DT_GNU_HASH)
-			f->hash = value;
-		else if (entries[i].d_tag == DT_SYMTAB)
-			f->symbols = value;
-		else if (entries[i].d_tag == DT_STRTAB)
-			f->strings = value;
-	}
-}
-
-static bool file_open(int fd, struct file *f)
-{
-	Elf64_Ehdr head;
-
-	f->fd = fd;
-	if (!read_all(fd, &head, sizeof(head), 0) || memcmp(head.e_ident, ELFMAG, SELFMAG) ||
-	    head.e_ident[EI_CLASS] != ELFCLASS64 || head.e_ident[EI_DATA] != ELFDATA2LSB ||
-	    head.e_machine != EM_X86_64 || head.e_phentsize != sizeof(f->segments[0]) || head.e_phnum > SEGMENTS_MAX ||
-	    !read_all(fd, f->segments, head.e_phnum * sizeof(f->segments[0]), head.e_phoff))
-		return false;
-	f->n_segments = head.e_phnum;
-	for (size_t i = 0; i < f->n_segments; i++)
-		if (f->segments[i].p_type == PT_DYNAMIC)
-			read_dynamic(f, &f->segments[i]);
-	return true;
-}
-
-static bool symbol_is(const struct file *f, uint64_t index, const char *name, Elf64_Sym *ret)
-{
-	char text[32];
-	size_t n = strlen(name) + 1;
-	Elf64_Sym sym;
-
-	if (n > sizeof(text) || !read_at(f, f->symbols + index * sizeof(sym), &sym, sizeof(sym)) ||
-	    sym.st_shndx == SHN_UNDEF || !read_at(f, f->strings + sym.st_name, text, n) || memcmp(text, name, n))
-		return false;
-	*ret = sym;
-	return true;
-}
-
-static uint32_t gnu_hash(const char *name)
-{
-	uint32_t h = 5381;
-
-	for (; *name; name++)
-		h = h * 33 + (unsigned char)*name;
-	return h;
-}
-
-/*
- * A defined symbol by the table that the dynamic linker uses:
- *
- *	| buckets, first symbol, words, shift | u64 filter[words] | u32 bucket[buckets] | u32 chain[] |
- *
- * chain[i] belongs to symbol first + i: its hash, lowest bit set in the last one of a bucket.
- */
-static bool find_symbol(const struct file *f, const char *name, Elf64_Sym *ret)
-{
-	struct {
-		uint32_t buckets, first, words, shift;
-	} head;
-	uint32_t h = gnu_hash(name), index, entry = 0;
-	uint64_t filter;
-
-	if (!f->hash || !f->symbols || !f->strings || !read_at(f, f->hash, &head, sizeof(head)) || !head.buckets ||
-	    !head.words || head.shift > 31)
-		return false;
-	uint64_t at = f->hash + sizeof(head);
-	if (!read_at(f, at + 8ull * (h / 64 % head.words), &filter, sizeof(filter)) || !(filter >> h % 64 & 1) ||
-	    !(filter >> (h >> head.shift) % 64 & 1))
-		return false;
-	at += 8ull * head.words;
-	if (!read_at(f, at + 4ull * (h % head.buckets), &index, sizeof(index)) || index < head.first)
-		return false;
-	at += 4ull * head.buckets;
-	for (size_t i = 0; i < CHAIN_MAX && !(entry & 1); i++, index++) {
-		if (!read_at(f, at + 4ull * (index - head.first), &entry, sizeof(entry)))
-			return false;
-		if ((entry | 1) == (h | 1) && symbol_is(f, index, name, ret))
-			return true;
-	}
-	return false;
-}
 
 /* For files without that table: old linkers, and static programs, whose only table may be .symtab. */
 static bool want_get_version(const char *name, void *ctx)
@@ -166,12 +41,12 @@ static bool want_get_version(const char *name, void *ctx)
 	return !strcmp(name, "Py_GetVersion");
 }
 
-static bool find_get_version(const struct file *f, bool thorough, Elf64_Sym *ret)
+static bool find_get_version(const struct dynsym *f, bool thorough, Elf64_Sym *ret)
 {
 	_cleanup_(elf_done) struct elf_file e = { 0 };
 	const struct elf_func *func;
 
-	if (find_symbol(f, "Py_GetVersion", ret))
+	if (dynsym_find(f, "Py_GetVersion", ret))
 		return true;
 	if (!thorough || f->hash || elf_open(f->fd, want_get_version, NULL, &e))
 		return false;
@@ -238,24 +113,24 @@ static bool loaded_address(const uint8_t *p, uint64_t vaddr, uint64_t *ret)
 	return p[0] >= 0xb8 && p[0] <= 0xbf;
 }
 
-static bool version_at(const struct file *f, uint64_t vaddr, struct version *ret)
+static bool version_at(const struct dynsym *f, uint64_t vaddr, struct version *ret)
 {
 	memset(ret, 0, sizeof(*ret));
 	/* Byte by byte: a string may stand at the end of its segment. */
 	for (size_t i = 0; i < sizeof(ret->text); i++)
-		if (!read_at(f, vaddr + i, &ret->text[i], 1) || !ret->text[i])
+		if (!dynsym_read(f, vaddr + i, &ret->text[i], 1) || !ret->text[i])
 			break;
 	return !ret->text[sizeof(ret->text) - 1] && is_version(ret->text);
 }
 
 /* Every place in the function is tried as an instruction's begin: what is not one doesn't point to a version. */
-static bool version_of_code(const struct file *f, const Elf64_Sym *func, struct version *ret)
+static bool version_of_code(const struct dynsym *f, const Elf64_Sym *func, struct version *ret)
 {
 	uint8_t code[CODE_MAX];
 	size_t n = func->st_size < CODE_MAX ? func->st_size : CODE_MAX;
 	struct version found = { "" };
 
-	if (n < 7 || !read_at(f, func->st_value, code, n))
+	if (n < 7 || !dynsym_read(f, func->st_value, code, n))
 		return false;
 	for (size_t i = 0; i + 7 <= n; i++) {
 		struct version v;
@@ -295,24 +170,29 @@ static bool version_of_name(const char *name, struct version *ret)
 }
 
 /* name: X.Y of its name, NULL when the name says nothing of Python. */
-static bool version_of_file(int fd, const struct version *name, struct version *ret)
+static bool version_of_file(const struct dynsym *f, const struct version *name, struct version *ret)
 {
-	struct file f = { 0 };
 	Elf64_Sym sym;
 	uint64_t hex;
 
-	if (!file_open(fd, &f))
-		return false;
-	if (find_symbol(&f, "Py_Version", &sym) && ELF64_ST_TYPE(sym.st_info) == STT_OBJECT &&
-	    sym.st_size == sizeof(hex) && read_at(&f, sym.st_value, &hex, sizeof(hex)) && version_of_number(hex, ret))
+	if (dynsym_find(f, "Py_Version", &sym) && ELF64_ST_TYPE(sym.st_info) == STT_OBJECT &&
+	    sym.st_size == sizeof(hex) && dynsym_read(f, sym.st_value, &hex, sizeof(hex)) &&
+	    version_of_number(hex, ret))
 		return true;
-	if (!find_get_version(&f, name != NULL, &sym))
+	if (!find_get_version(f, name != NULL, &sym))
 		return false;
-	if (version_of_code(&f, &sym, ret))
+	if (version_of_code(f, &sym, ret))
 		return true;
 	if (name)
 		*ret = *name;
 	return name && name->text[0];
+}
+
+static bool version_of_fd(int fd, const struct version *name, struct version *ret)
+{
+	struct dynsym f;
+
+	return dynsym_open(fd, &f) && version_of_file(&f, name, ret);
 }
 
 static bool version_of_exe(uint32_t pid, struct version *ret)
@@ -321,7 +201,7 @@ static bool version_of_exe(uint32_t pid, struct version *ret)
 
 	(void)snprintf(path, sizeof(path), "/proc/%u/exe", pid);
 	_cleanup_(closep) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	return fd >= 0 && version_of_file(fd, NULL, ret);
+	return fd >= 0 && version_of_fd(fd, NULL, ret);
 }
 
 static const char *base_name(const char *path)
@@ -329,6 +209,24 @@ static const char *base_name(const char *path)
 	const char *slash = strrchr(path, '/');
 
 	return slash ? slash + 1 : path;
+}
+
+int python_file_version(const struct dynsym *f, const char *path, char ret[PYTHON_VERSION_MAX])
+{
+	struct version name, v;
+	bool named = version_of_name(base_name(path), &name);
+
+	if (!version_of_file(f, named ? &name : NULL, &v))
+		return -ENOENT;
+	memcpy(ret, v.text, sizeof(v.text));
+	return 0;
+}
+
+bool python_is_named(const char *path)
+{
+	struct version name;
+
+	return version_of_name(base_name(path), &name);
 }
 
 int python_version(uint32_t pid, const struct mappings *maps, char ret[PYTHON_VERSION_MAX])
@@ -344,7 +242,7 @@ int python_version(uint32_t pid, const struct mappings *maps, char ret[PYTHON_VE
 			continue;
 		last = m->inode;
 		_cleanup_(closep) int fd = mapping_open(pid, m, NULL);
-		if (fd < 0 || !version_of_file(fd, &name, &v))
+		if (fd < 0 || !version_of_fd(fd, &name, &v))
 			continue;
 		if (found.text[0] && strcmp(found.text, v.text))
 			return -ENOENT;
