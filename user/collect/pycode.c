@@ -127,7 +127,7 @@ static struct py_piece table_head_piece(const struct py_source *s, const struct 
 
 void pycode_read_heads(const struct py_source *s, const uint64_t *addrs, size_t n, struct py_head *ret, bool *ret_read)
 {
-	struct py_piece p[PY_PIECES_MAX];
+	struct py_piece p[PY_PIECES_MAX] = { 0 };
 	bool is_table_read[PY_PIECES_MAX];
 
 	for (size_t i = 0; i < n; i++)
