@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
@@ -181,6 +182,8 @@ static pid_t child_start(void (*prepare)(void *ctx), void *ctx)
 	pid_t pid = fork();
 	assert_true(pid >= 0);
 	if (!pid) {
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL)) /* a test that fails does not end it */
+			_exit(1);
 		if (prepare)
 			prepare(ctx);
 		if (write(ready[1], "", 1) != 1)

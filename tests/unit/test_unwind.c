@@ -344,20 +344,22 @@ static void full_rules_say_other(void **state)
 	assert_int_equal(unwind_stats(x->u).rows_refused, EACH - LEFT);
 }
 
+/* The second page is one row too large for what the first one has left of the only block. */
 static void full_blocks_leave_pages_out(void **state)
 {
+	enum { SECOND = BLOCK_ROWS - 20001 };
 	struct fixture *x = *state;
 	struct fake_elf f = {
 		.segments = { { 0, 0x30000 } },
 		.n_segments = 1,
-		.functions = { { 0, 20000, 1, 8, 2 }, { 0x10000, 20000, 1, 8, 2 }, { 0x20000, 50, 1, 8, 2 } },
+		.functions = { { 0, 20000, 1, 8, 2 }, { 0x10000, SECOND, 1, 8, 2 }, { 0x20000, 50, 1, 8, 2 } },
 		.n_functions = 3
 	};
 
 	x->t.max_blocks = 1;
 	const struct unwind_file *file = take_fake(x, &f);
 	assert_int_equal(unwind_stats(x->u).blocks, 1);
-	assert_int_equal(unwind_stats(x->u).rows_refused, 20001);
+	assert_int_equal(unwind_stats(x->u).rows_refused, SECOND + 1);
 	assert_int_equal(file->n_rows, 20001 + 51);
 	assert_int_equal(tables_rule(&x->t, file->page, 0x13)->kind, UNWIND_SP);
 	assert_int_equal(tables_rule(&x->t, file->page, 0x10013)->kind, UNWIND_NONE);
@@ -488,30 +490,29 @@ static void a_place_is_used_again_after_two_settles(void **state)
 
 static void full_ranges_refuse_and_recover(void **state)
 {
+	enum { SMALL = PROCESS_RANGES_MAX / 11, N = UNWIND_RANGES / SMALL, LEFT = UNWIND_RANGES - N * SMALL };
 	struct fixture *x = *state;
-	uint64_t words[UNWIND_RANGES / PROCESS_RANGES_MAX + 2];
+	uint64_t words[N + 1];
 	size_t n = 0;
 
-	while ((words[n] = put_list(x, n, PROCESS_RANGES_MAX)))
+	while ((words[n] = put_list(x, n, SMALL)))
 		n++;
-	assert_int_equal(n, UNWIND_RANGES / PROCESS_RANGES_MAX);
-	/* What is left still serves smaller ones. */
-	size_t left = UNWIND_RANGES - n * PROCESS_RANGES_MAX;
-	assert_int_not_equal(put_list(x, 1000, left), 0);
+	assert_int_equal(n, N);
+	/* What is left still serves a smaller one. */
+	assert_int_not_equal(put_list(x, 1000, LEFT), 0);
 	assert_int_equal(put_list(x, 1001, 1), 0);
 	assert_int_equal(unwind_stats(x->u).ranges, UNWIND_RANGES);
-	/* Every second one, then the others: the holes join, and one of any size fits at the first place. */
+	/* Every second one, then the others: the holes join, and the largest lists fit from the first place on. */
 	for (size_t i = 0; i < n; i += 2)
 		unwind_drop_ranges(x->u, words[i]);
 	settle_twice(x);
+	assert_int_equal(put_list(x, 1002, SMALL + 1), 0);
 	for (size_t i = 1; i < n; i += 2)
 		unwind_drop_ranges(x->u, words[i]);
 	settle_twice(x);
-	assert_int_equal(unwind_stats(x->u).ranges, left);
-	for (size_t i = 0; i < n; i++) {
-		uint64_t again = put_list(x, 2000 + i, PROCESS_RANGES_MAX);
-		assert_int_equal(layout_first(again), i * PROCESS_RANGES_MAX);
-	}
+	assert_int_equal(unwind_stats(x->u).ranges, LEFT);
+	for (uint32_t i = 0; i < N * SMALL / PROCESS_RANGES_MAX; i++)
+		assert_int_equal(layout_first(put_list(x, 2000 + i, PROCESS_RANGES_MAX)), i * PROCESS_RANGES_MAX);
 }
 
 /* Lists of many sizes come and go: no two ever share a place, and nothing is lost. */
