@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "hit.h"
 #include "util/mem.h"
@@ -87,14 +88,22 @@ void hits_close(struct hits *h)
 	hits_freep(&h);
 }
 
-void hits_maps(struct hits *h, uint32_t pid)
+void hits_maps(struct hits *h, uint32_t pid, uint32_t ppid, bool only_new)
 {
 	char line[8192];
 
 	if (!h)
 		return;
 	_cleanup_(freep) char *from = xasprintf("/proc/%u/maps", pid), *to = xasprintf("%s/maps.%u", h->folder, pid);
-	FILE *in = fopen(from, "re"), *out = in ? fopen(to, "we") : NULL;
+	_cleanup_(freep) char *parent = xasprintf("%s/maps.%u", h->folder, ppid);
+	bool is_kept = access(to, F_OK) == 0;
+
+	if (only_new && is_kept)
+		return;
+	FILE *in = fopen(from, "re");
+	if (!in && !is_kept)
+		in = fopen(parent, "re");
+	FILE *out = in ? fopen(to, "we") : NULL;
 	while (out && fgets(line, sizeof(line), in))
 		(void)fputs(line, out);
 	if (in)

@@ -88,10 +88,19 @@ static void live_closep(struct live_source **s)
 		live_close(&(*s)->base);
 }
 
+/* For the oracle: a process may be gone before the interval's end. */
+static void keep_maps(struct live_source *s, bool only_new)
+{
+	for (struct watched *w = s->hits ? s->follow.all : NULL; w; w = w->hh.next)
+		if (w->state == PROC_RUNNING || only_new)
+			hits_maps(s->hits, w->pid, w->ppid, only_new);
+}
+
 static void drain(struct live_source *s)
 {
 	(void)ring_buffer__consume(s->ring); /* what it could not hold was counted by the kernel side */
 	hits_drain(s->hits);
+	keep_maps(s, true);
 	(void)follow_scan(&s->follow);	     /* a file that can't be probed shows as a process without functions */
 }
 
@@ -120,9 +129,7 @@ static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **
 	if (err)
 		return err;
 	mind_scope(s, now, (*ret)->self.foreign_hits_per_s);
-	for (struct watched *w = s->hits ? s->follow.all : NULL; w; w = w->hh.next)
-		if (w->state == PROC_RUNNING)
-			hits_maps(s->hits, w->pid);
+	keep_maps(s, false);
 	follow_reap(&s->follow);
 	s->reported_gone = gone;
 	s->next_ns += s->interval_ns;
