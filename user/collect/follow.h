@@ -42,6 +42,7 @@ struct watched {
 	bool scanned;	     /* its files were looked at before */
 	uint64_t late_files; /* files with functions that ran before their probes were in place */
 	bool foreign;	     /* 32-bit */
+	bool maps_kept;	     /* for the tests' oracle, if it is at work */
 	const char *unsafe;  /* why no return probes; NULL: safe */
 	uint64_t named_ns;
 	struct {

@@ -88,7 +88,7 @@ void hits_close(struct hits *h)
 	hits_freep(&h);
 }
 
-void hits_maps(struct hits *h, uint32_t pid, uint32_t ppid, bool only_new)
+void hits_maps(struct hits *h, uint32_t pid, uint32_t ppid)
 {
 	char line[8192];
 
@@ -96,12 +96,9 @@ void hits_maps(struct hits *h, uint32_t pid, uint32_t ppid, bool only_new)
 		return;
 	_cleanup_(freep) char *from = xasprintf("/proc/%u/maps", pid), *to = xasprintf("%s/maps.%u", h->folder, pid);
 	_cleanup_(freep) char *parent = xasprintf("%s/maps.%u", h->folder, ppid);
-	bool is_kept = access(to, F_OK) == 0;
-
-	if (only_new && is_kept)
-		return;
 	FILE *in = fopen(from, "re");
-	if (!in && !is_kept)
+
+	if (!in && access(to, F_OK))
 		in = fopen(parent, "re");
 	FILE *out = in ? fopen(to, "we") : NULL;
 	while (out && fgets(line, sizeof(line), in))

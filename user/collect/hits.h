@@ -3,7 +3,6 @@
 #ifndef TIDEMARK_COLLECT_HITS_H
 #define TIDEMARK_COLLECT_HITS_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "probe/loader.h"
@@ -15,7 +14,7 @@ int hits_open(const char *folder, struct loader *l, struct hits **ret);
 /* Writes the definitions of all stacks and closes. */
 void hits_close(struct hits *h);
 void hits_drain(struct hits *h);
-/* Keeps the mappings of a process as they are now; only_new: if none are kept of it. One that is gone already had its parent's. */
-void hits_maps(struct hits *h, uint32_t pid, uint32_t ppid, bool only_new);
+/* Keeps the mappings of a process as they are now. One that is gone already had its parent's. */
+void hits_maps(struct hits *h, uint32_t pid, uint32_t ppid);
 
 #endif

@@ -92,8 +92,10 @@ static void live_closep(struct live_source **s)
 static void keep_maps(struct live_source *s, bool only_new)
 {
 	for (struct watched *w = s->hits ? s->follow.all : NULL; w; w = w->hh.next)
-		if (w->state == PROC_RUNNING || only_new)
-			hits_maps(s->hits, w->pid, w->ppid, only_new);
+		if (only_new ? !w->maps_kept : w->state == PROC_RUNNING) {
+			hits_maps(s->hits, w->pid, w->ppid);
+			w->maps_kept = true;
+		}
 }
 
 static void drain(struct live_source *s)
