@@ -48,7 +48,7 @@ static uint32_t find_in_ranges(const uint8_t *table, size_t bytes, int64_t line,
 	uint64_t end = 0;
 
 	for (size_t i = 0; i + 1 < bytes; i += 2) {
-		int delta = (int8_t)table[i + 1];
+		int8_t delta = (int8_t)table[i + 1];
 
 		end += table[i];
 		if (delta != NO_LINE)

@@ -134,12 +134,20 @@ static void table_keep(struct pynames *n, struct code *c, const struct py_text *
 	c->has_table = t->table_state != PY_TABLE_NONE;
 	if (t->table_state != PY_TABLE_READ)
 		return;
-	while (t->table_bytes > TABLES_BYTES_MAX - n->tables_bytes)
+	while (n->by_table_use && t->table_bytes > TABLES_BYTES_MAX - n->tables_bytes)
 		table_drop(n, n->by_table_use);
 	c->table = t->table;
 	c->table_bytes = t->table_bytes;
 	c->is_table_kept = true;
 	n->tables_bytes += c->table_bytes;
+	DL_APPEND2(n->by_table_use, c, table_prev, table_next);
+}
+
+static void table_use(struct pynames *n, struct code *c)
+{
+	if (!c->table_next)
+		return; /* is the last one used */
+	DL_DELETE2(n->by_table_use, c, table_prev, table_next);
 	DL_APPEND2(n->by_table_use, c, table_prev, table_next);
 }
 
@@ -284,8 +292,7 @@ static uint32_t line_of(struct look *l, struct code *c, uint32_t unit_plus_1)
 		if (!c->is_table_kept || c->table_bytes > l->table_work)
 			return 0;
 		l->table_work -= c->table_bytes;
-		DL_DELETE2(l->n->by_table_use, c, table_prev, table_next);
-		DL_APPEND2(l->n->by_table_use, c, table_prev, table_next);
+		table_use(l->n, c);
 	}
 	c->last_unit = unit;
 	c->last_line = pyline_find(l->source.layout->minor, c->table, c->table_bytes, c->first_line, unit);
