@@ -265,6 +265,27 @@ static void test_cfa_expressions(void **state)
 	check_programs(programs, ARRAY_SIZE(programs));
 }
 
+/* An operand padded beyond any use: read again for each row, it would cost as much as the section has bytes, squared. */
+static void test_long_expression(void **state)
+{
+	static const struct want fits[] = { { 0, SP(16) }, END }, too_long[] = { { 0, ONLY(UNWIND_OTHER) }, END };
+	char program[2 + 101] = { 0x0f, 100, 0x77, (char)0x90 };
+
+	(void)state;
+	memset(program + 4, 0x80, sizeof(program) - 4);
+	program[101] = 0;
+	for (size_t n = 100; n <= 101; n++) {
+		_cleanup_(cfi_done) struct cfi c = { 0 };
+		program[1] = (char)n;
+		if (n == 101) {
+			program[101] = (char)0x80;
+			program[102] = 0;
+		}
+		build_one("zR", "\x1b", 1, program, n + 2, &c);
+		check_rows("long", &c, CODE, n == 100 ? fits : too_long);
+	}
+}
+
 /* The kernel's frame is marked S and takes rsp from struct ucontext at 160. */
 static void test_signal_frames(void **state)
 {
@@ -358,8 +379,8 @@ int main(void)
 		cmocka_unit_test(test_moves),		cmocka_unit_test(test_cfa),
 		cmocka_unit_test(test_saved_rbp),	cmocka_unit_test(test_return_address),
 		cmocka_unit_test(test_kept_states),	cmocka_unit_test(test_cfa_expressions),
-		cmocka_unit_test(test_signal_frames),	cmocka_unit_test(test_set_loc),
-		cmocka_unit_test(test_broken_programs),
+		cmocka_unit_test(test_long_expression), cmocka_unit_test(test_signal_frames),
+		cmocka_unit_test(test_set_loc),		cmocka_unit_test(test_broken_programs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -125,8 +125,9 @@ static bool parse_cie(const struct cfi_section *s, struct cfi_bytes in, struct c
 		(void)bytes_unsigned(&in, 8); /* gcc 2's table of handlers */
 		letters += 2;
 	}
-	if (version == 4 && (bytes_unsigned(&in, 1) != 8 || bytes_unsigned(&in, 1) != 0))
-		return false; /* size of addresses and of segment selectors */
+	/* Size of addresses 8, of segment selectors 0. */
+	if (version == 4 && bytes_unsigned(&in, 2) != 8)
+		return false;
 	cie->code_align = bytes_uleb(&in);
 	cie->data_align = bytes_sleb(&in);
 	uint64_t ra = version == 1 ? bytes_unsigned(&in, 1) : bytes_uleb(&in);

@@ -103,6 +103,8 @@ size_t cfi_expr_parse(const uint8_t *expr, size_t bytes, struct cfi_op ret[CFI_O
 	struct cfi_bytes in = { .at = expr, .end = expr + bytes };
 	size_t n = 0;
 
+	if (bytes > CFI_EXPR_BYTES_MAX)
+		return 0;
 	while (bytes_left(&in))
 		if (n == CFI_OPS_MAX || !parse_op(&in, &ret[n++]))
 			return 0;

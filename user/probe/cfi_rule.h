@@ -29,8 +29,12 @@ struct cfi_rules *cfi_rules_new(void);
 void cfi_rules_free(struct cfi_rules *r);
 uint32_t cfi_rules_intern(struct cfi_rules *r, const struct unwind_rule *rule);
 
-/* An expression with its operands, as far as rules need it. 0 operations: longer than CFI_OPS_MAX, unknown, or broken. */
+/*
+ * An expression with its operands, as far as rules need it. 0 operations: more than CFI_OPS_MAX, unknown, or broken. It is read again for each row where
+ * it holds: without a limit on its bytes, operands padded to megabytes would be, too.
+ */
 #define CFI_OPS_MAX 9
+#define CFI_EXPR_BYTES_MAX 100 /* an operation and its operand: 11 at most */
 
 struct cfi_op {
 	uint8_t op;    /* registers and literals: the first of their kind, DW_OP_breg0 or DW_OP_lit0 */
