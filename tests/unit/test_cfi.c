@@ -269,20 +269,16 @@ static void test_cfa_expressions(void **state)
 static void test_long_expression(void **state)
 {
 	static const struct want fits[] = { { 0, SP(16) }, END }, too_long[] = { { 0, ONLY(UNWIND_OTHER) }, END };
-	char program[2 + 101] = { 0x0f, 100, 0x77, (char)0x90 };
+	char program[2 + 25] = { 0x0f, 0, 0x77, (char)0x90 };
 
 	(void)state;
-	memset(program + 4, 0x80, sizeof(program) - 4);
-	program[101] = 0;
-	for (size_t n = 100; n <= 101; n++) {
+	for (size_t n = 24; n <= 25; n++) {
 		_cleanup_(cfi_done) struct cfi c = { 0 };
 		program[1] = (char)n;
-		if (n == 101) {
-			program[101] = (char)0x80;
-			program[102] = 0;
-		}
+		memset(program + 4, 0x80, n - 3);
+		program[n + 1] = 0;
 		build_one("zR", "\x1b", 1, program, n + 2, &c);
-		check_rows("long", &c, CODE, n == 100 ? fits : too_long);
+		check_rows("long", &c, CODE, n == 24 ? fits : too_long);
 	}
 }
 

@@ -34,7 +34,7 @@ uint32_t cfi_rules_intern(struct cfi_rules *r, const struct unwind_rule *rule);
  * it holds: without a limit on its bytes, operands padded to megabytes would be, too.
  */
 #define CFI_OPS_MAX 9
-#define CFI_EXPR_BYTES_MAX 100 /* an operation and its operand: 11 at most */
+#define CFI_EXPR_BYTES_MAX 24 /* the longest that a rule expresses, of a linkage table, has 11 or 12 */
 
 struct cfi_op {
 	uint8_t op;    /* registers and literals: the first of their kind, DW_OP_breg0 or DW_OP_lit0 */
