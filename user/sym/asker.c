@@ -14,6 +14,9 @@
 #define LEAVE_S 2	/* longest that the end of the program waits */
 #define QUEUE_MAX 65536 /* no screen shows that many */
 #define NICENESS 5	/* the observed programs go first */
+/* Questions about the file of the last one go first, some: to open another one again and again costs more than all else. */
+#define LOOK_AHEAD 1024
+#define SAME_FILE_MAX 256
 
 struct asker {
 	struct namer *namer;
@@ -25,6 +28,8 @@ struct asker {
 	struct question *queue;
 	size_t head, tail, cap; /* [head, tail) is open */
 	struct answer *first, **last;
+	const struct symfile *file; /* of the last question */
+	unsigned int same_file;	    /* questions about it in a row */
 	bool stop;
 };
 
@@ -105,11 +110,29 @@ void asker_rest(struct asker *a)
 }
 
 /* With the lock held. */
+static struct question next_question(struct asker *a)
+{
+	struct question *first = &a->queue[a->head], *end = a->queue + a->tail, *q = first;
+
+	if (a->same_file < SAME_FILE_MAX)
+		while (q < end && q - first < LOOK_AHEAD && q->at.file != a->file)
+			q++;
+	if (q == end || q - first == LOOK_AHEAD)
+		q = first;
+	const struct question found = *q;
+	memmove(first + 1, first, (size_t)(q - first) * sizeof(*q));
+	a->head++;
+	a->same_file = found.at.file == a->file ? a->same_file + 1 : 0;
+	a->file = found.at.file;
+	return found;
+}
+
+/* With the lock held. */
 static void answer_one(struct asker *a)
 {
 	struct answer *x = xcalloc(1, sizeof(*x));
 
-	x->q = a->queue[a->head++];
+	x->q = next_question(a);
 	(void)pthread_mutex_unlock(&a->lock);
 	asker_find(a, &x->q.at, &x->named);
 	(void)pthread_mutex_lock(&a->lock);

@@ -11,8 +11,8 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-/* Debug information held open at once. glibc's alone takes 10 MB, as Debian packs it. */
-#define LINES_BYTES_MAX (16u << 20)
+/* Debug information held open at once, while names are asked for. glibc's alone takes 10 MB, as Debian packs it. */
+#define LINES_BYTES_MAX (32u << 20)
 /* What one handle may grow by, with the units that were looked into, before it is closed and begun anew. */
 #define LINES_GROWTH_MAX (4u << 20)
 #define LINES_OPEN_MAX 4
