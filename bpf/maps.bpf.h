@@ -67,6 +67,14 @@ struct {
 	__type(value, struct python_info);
 } pythons SEC(".maps");
 
+/* A cache, so it may forget. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, PYTHON_CODES);
+	__type(key, __u64);
+	__type(value, __u32);
+} codes SEC(".maps");
+
 /* Unwind rows: blocks are made by user space as files need them. */
 struct row_block_map {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -12,7 +12,7 @@
 #ifndef TIDEMARK_BPF_STACK_H
 #define TIDEMARK_BPF_STACK_H
 
-#include "python.bpf.h"
+#include "pycode.bpf.h"
 
 #define ERR_EXIST (-17)
 #define NO_SCRATCH 0xffffffffu
@@ -216,6 +216,8 @@ __noinline int chain_define(struct proc *p, struct thread_state *t, __u64 id)
 	c->flags = t->walk.flags;
 	/* The frames are this thread's own: nobody changes them while it is here. */
 	long err = hash_to_id(t->walk.hash) == id ? bpf_map_update_elem(&python_chains, &id, c, BPF_NOEXIST) : -1;
+	if (!err)
+		(void)chain_tell(p, scratch);
 	scratch_release(scratch);
 	if (err && err != ERR_EXIST) {
 		loss_count(p, LOSS_STACKS_FULL);

@@ -111,11 +111,11 @@ struct remembered {
 
 /* Python frames on their way outwards. A frame is held back until it is known whether it is an entry. */
 struct python_walk {
-	__u64 frame;   /* the next one's address */
+	__u64 frame; /* the next one's address */
 	__u64 hash;
 	__u64 pending; /* python_frame_pack; 0: none */
 	__u32 pending_id;
-	__u32 python; /* index in `pythons` */
+	__u32 python;	/* index in `pythons` */
 	__u16 n, flags; /* enum python_chain_flag */
 	__u32 pad;
 };
@@ -129,11 +129,11 @@ struct recent_sum {
 };
 
 struct thread_state {
-	__u32 account;	  /* of the process, as found last; 0: not yet */
-	__u32 image;	  /* image for which trampoline and python_key hold */
-	__u64 trampoline; /* where the kernel's return trampoline lies in this process; 0: not looked up yet */
-	__u64 stack_end;  /* what is read of the stack ends here; 0: not known */
-	__u32 python_key; /* of the thread-specific data, plus one; 0: not known */
+	__u32 account;	    /* of the process, as found last; 0: not yet */
+	__u32 image;	    /* image for which trampoline and python_key hold */
+	__u64 trampoline;   /* where the kernel's return trampoline lies in this process; 0: not looked up yet */
+	__u64 stack_end;    /* what is read of the stack ends here; 0: not known */
+	__u32 python_key;   /* of the thread-specific data, plus one; 0: not known */
 	__u32 was_repeated; /* the stack that was taken last */
 	struct inflight call[TRACKED_LAYERS];
 	struct wrap wrap;

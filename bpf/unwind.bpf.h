@@ -137,7 +137,7 @@ __noinline __u32 row_find(__u32 page, __u64 vaddr)
 		return UNWIND_RULE_NONE;
 	__u32 block = pg->first >> BLOCK_ROWS_SHIFT, first = pg->first & (BLOCK_ROWS - 1), lo = 0, hi = pg->n;
 	__u32 most = (__u32)vaddr << ROW_LOW_SHIFT | 0xffff, found = UNWIND_RULE_NONE;
-	void *inner = bpf_map_lookup_elem(&row_blocks, &block);
+	struct row_block_map *inner = bpf_map_lookup_elem(&row_blocks, &block);
 	if (!inner)
 		return UNWIND_RULE_NONE;
 	struct row_block *rows = bpf_map_lookup_elem(inner, &zero);

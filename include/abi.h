@@ -58,10 +58,10 @@ struct proc {
 	__u32 flags; /* enum proc_flag */
 	struct proc_key id;
 	__u32 ppid;
-	__u32 swept; /* turns of the slot up to here are out of all tables; written by user space */
-	__u64 layout;	    /* its ranges (include/unwind.h), written by user space; 0: not known yet */
-	__u32 python;	    /* index in `pythons`, written by user space; 0: no Python that could be walked */
-	__u32 layout_asked; /* user space was told of code in no range, and has not looked yet */
+	__u32 swept;		    /* turns of the slot up to here are out of all tables; written by user space */
+	__u64 layout;		    /* its ranges (include/unwind.h), written by user space; 0: not known yet */
+	__u32 python;		    /* index in `pythons`, written by user space; 0: no Python that could be walked */
+	__u32 layout_asked;	    /* user space was told of code in no range, and has not looked yet */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
 	__u64 losses[LOSS_NR];
@@ -156,6 +156,7 @@ enum event_kind {
 	EVENT_BRK,	   /* addr: new end, old_addr: end before */
 	EVENT_LAYOUT,	   /* addr: code in no range that is known; told once until user space looked */
 	EVENT_PYTHON,	   /* ids.python: a chain whose names have to be read soon */
+	EVENT_CODE, /* struct python_code_copy (include/python.h): a code object as it was when it first ran into us */
 	EVENT_NR
 };
 
@@ -218,8 +219,8 @@ struct config {
 	__u32 adopt_flags;	      /* enum proc_flag of those */
 	__u32 scratch_slots;	      /* a power of two >= 4 per CPU */
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
-	__u32 by_thread;   /* != 0: sums of one thread each */
-	__u32 record_hits; /* one of so many, for the tests' oracle (include/hit.h); 0: none */
+	__u32 by_thread;	      /* != 0: sums of one thread each */
+	__u32 record_hits;	      /* one of so many, for the tests' oracle (include/hit.h); 0: none */
 	__u32 pad;
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };

@@ -105,6 +105,23 @@ static inline __u32 python_code_id(const __u64 w[PYTHON_CODE_ID_BYTES / 8])
  * gets them at equal addresses, line tables and all; so the tables' beginnings are taken in. t: of the table (w[10], a bytes object) from ob_size on.
  */
 #define PYTHON_VERSIONED_MINOR 12
+#define PYTHON_QUALNAME_MINOR 11
+/* Which of the words point to the file's name, the name (qualified where there is one), the line table. */
+static inline __u64 python_code_file(const __u64 w[PYTHON_CODE_ID_BYTES / 8], __u32 minor)
+{
+	return minor < PYTHON_QUALNAME_MINOR ? w[8] : w[7];
+}
+
+static inline __u64 python_code_name(const __u64 w[PYTHON_CODE_ID_BYTES / 8])
+{
+	return w[9];
+}
+
+static inline __u64 python_code_table(const __u64 w[PYTHON_CODE_ID_BYTES / 8])
+{
+	return w[10];
+}
+
 #define PYTHON_TABLE_HEAD 16 /* Include/cpython/bytesobject.h: ob_size; ob_shash 24, which changes; data 32 */
 
 static inline __u32 python_code_id_with(__u32 id, const __u64 t[4])
@@ -128,9 +145,32 @@ struct python_chain {
 	struct proc_key first_seen_in;
 	__u32 python; /* index in `pythons` */
 	__u16 n;
-	__u16 flags; /* enum python_chain_flag */
+	__u16 flags;			    /* enum python_chain_flag */
 	__u64 frame[PYTHON_FRAMES_MAX + 1]; /* the last one is never used: the verifier wants a mask */
 	__u32 code_id[PYTHON_FRAMES_MAX + 1];
+};
+
+/*
+ * What names and lines are read from, copied while the code object runs: one that was compiled to run once is gone before user space can look. A ring
+ * record, its kind where struct event has it. Bytes that could not be read are missing at the end.
+ */
+#define PYTHON_COPY_HEAD 256
+#define PYTHON_COPY_TEXT 640
+#define PYTHON_COPY_TABLE 512
+#define PYTHON_COPY_TABLE_LONG 8192
+#define PYTHON_CODES \
+	16384 /* code objects known to have been copied; the least recently used go, and are copied again */
+
+struct python_code_copy {
+	__u32 kind; /* EVENT_CODE */
+	__u32 code_id;
+	__u64 code, file, name, table; /* addresses */
+	struct proc_key id;
+	__u32 head_bytes, file_bytes, name_bytes, table_bytes;
+	__u8 head[PYTHON_COPY_HEAD];
+	__u8 file_text[PYTHON_COPY_TEXT], name_text[PYTHON_COPY_TEXT];
+	__u8 table_text[PYTHON_COPY_TABLE];
+	__u8 table_rest[]; /* in long records */
 };
 
 _Static_assert(sizeof(struct python_info) == 48, "python_info");

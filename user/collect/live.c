@@ -23,7 +23,7 @@
 #include "util/mem.h"
 
 #define WAKE_MAX 4
-#define HITS_EVERY 7 /* odd: programs allocate in fixed orders */
+#define HITS_EVERY 7	       /* odd: programs allocate in fixed orders */
 #define SETTLE_NS 500000000ull /* no allocation call lasts longer */
 
 struct live_source {
@@ -57,6 +57,10 @@ static int on_ring(void *ctx, void *data, size_t bytes)
 
 	if (bytes < sizeof(*e))
 		return 0;
+	if (e->kind == EVENT_CODE) {
+		stackdefs_code(s->defs, data, bytes);
+		return 0;
+	}
 	follow_event(&s->follow, e);
 	ranges_step(s->ranges, e);
 	return 0;
@@ -103,7 +107,7 @@ static void drain(struct live_source *s)
 	(void)ring_buffer__consume(s->ring); /* what it could not hold was counted by the kernel side */
 	hits_drain(s->hits);
 	keep_maps(s, true);
-	(void)follow_scan(&s->follow);	     /* a file that can't be probed shows as a process without functions */
+	(void)follow_scan(&s->follow); /* a file that can't be probed shows as a process without functions */
 }
 
 /* What can't be changed stays as it is, which is right too, only dearer for somebody. */
@@ -385,7 +389,8 @@ int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
 	if (getenv("TIDEMARK_HITS"))
 		err = hits_open(getenv("TIDEMARK_HITS"), s->loader, &s->hits);
 	if (err) {
-		*ret_why = xasprintf("\"%s\" (TIDEMARK_HITS) can't be written: %s", getenv("TIDEMARK_HITS"), strerror(-err));
+		*ret_why = xasprintf("\"%s\" (TIDEMARK_HITS) can't be written: %s", getenv("TIDEMARK_HITS"),
+				     strerror(-err));
 		return err;
 	}
 	err = attach(s, ret_why);

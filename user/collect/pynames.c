@@ -15,6 +15,7 @@
  */
 #include "collect/pynames.h"
 
+#include <stddef.h>
 #include <string.h>
 #include <uthash.h>
 #include <utlist.h>
@@ -351,4 +352,68 @@ void pynames_resolve(struct pynames *n, uint32_t pid, uint32_t image, const stru
 		ret[i].file = codes[i]->file;
 		ret[i].line = line_of(&l, codes[i], python_frame_unit(c->frame[i]));
 	}
+}
+
+/* --- copies --- */
+
+/* Memory of a process as far as a copy has it. */
+struct copy_memory {
+	struct {
+		uint64_t at, bytes;
+		const uint8_t *from;
+	} parts[4];
+};
+
+static size_t copy_read(void *ctx, uint32_t pid, const struct py_piece *p, size_t n)
+{
+	const struct copy_memory *m = ctx;
+
+	(void)pid;
+	for (size_t i = 0; i < n; i++) {
+		size_t k = 0;
+		while (k < ARRAY_SIZE(m->parts) &&
+		       (p[i].at < m->parts[k].at || p[i].at - m->parts[k].at > m->parts[k].bytes ||
+			p[i].bytes > m->parts[k].bytes - (p[i].at - m->parts[k].at)))
+			k++;
+		if (k == ARRAY_SIZE(m->parts))
+			return i;
+		memcpy(p[i].to, m->parts[k].from + (p[i].at - m->parts[k].at), p[i].bytes);
+	}
+	return n;
+}
+
+static uint64_t at_most(uint64_t bytes, uint64_t max)
+{
+	return bytes < max ? bytes : max;
+}
+
+void pynames_learn(struct pynames *n, uint32_t image, const struct py_names *layout, uint16_t code_id_offset,
+		   const struct python_code_copy *c, size_t bytes)
+{
+	if (bytes < sizeof(*c))
+		return;
+	struct copy_memory parts = { {
+		{ c->code, at_most(c->head_bytes, sizeof(c->head)), c->head },
+		{ c->file, at_most(c->file_bytes, sizeof(c->file_text)), c->file_text },
+		{ c->name, at_most(c->name_bytes, sizeof(c->name_text)), c->name_text },
+		{ c->table, at_most(c->table_bytes, bytes - offsetof(struct python_code_copy, table_text)),
+		  c->table_text },
+	} };
+	const struct py_memory memory = { .read = copy_read, .ctx = &parts };
+	struct look l = {
+		.n = n,
+		.source = { .memory = &memory, .layout = layout, .code_id_offset = code_id_offset },
+		.image = image_of(n, image),
+		.table_work = TABLE_WORK_BYTES,
+	};
+	struct py_head head;
+	uint64_t addr = c->code;
+	bool is_read;
+
+	pycode_measure(&l.source);
+	if (!l.source.head_bytes || code_find(&l, addr, c->code_id))
+		return;
+	pycode_read_heads(&l.source, &addr, 1, &head, &is_read);
+	if (is_read)
+		(void)code_load(&l, addr, c->code_id, &head); /* not whole: read from the process, when it is needed */
 }

@@ -34,6 +34,9 @@ void pynames_free(struct pynames *n);
  */
 void pynames_resolve(struct pynames *n, uint32_t pid, uint32_t image, const struct py_names *layout,
 		     uint16_t code_id_offset, const struct python_chain *c, struct py_line *ret);
+/* Takes the names of a code object from a copy that the kernel side made while it ran. */
+void pynames_learn(struct pynames *n, uint32_t image, const struct py_names *layout, uint16_t code_id_offset,
+		   const struct python_code_copy *c, size_t bytes);
 /* Forgets the code objects of an image (not the strings). */
 void pynames_forget(struct pynames *n, uint32_t image);
 

@@ -119,6 +119,14 @@ void stackdefs_python(struct stackdefs *d, const struct proc_key *id, uint64_t p
 	(void)chain_of(d, id, python);
 }
 
+void stackdefs_code(struct stackdefs *d, const struct python_code_copy *c, size_t bytes)
+{
+	const struct py_process *py = images_python(d->images, c->id.image);
+
+	if (py)
+		pynames_learn(d->names, c->id.image, &py->names, py->info.code_id, c, bytes);
+}
+
 static uint8_t eval_part(const struct py_process *py, uint64_t addr)
 {
 	for (size_t i = 0; py && i < py->n_eval; i++)
@@ -127,8 +135,8 @@ static uint8_t eval_part(const struct py_process *py, uint64_t addr)
 	return EVAL_NONE;
 }
 
-static void define_native(struct stackdefs *d, struct arena *arena, const struct stack *st, const struct proc_key *owner,
-			  struct snap_stackdef *ret)
+static void define_native(struct stackdefs *d, struct arena *arena, const struct stack *st,
+			  const struct proc_key *owner, struct snap_stackdef *ret)
 {
 	const struct py_process *py = images_python(d->images, owner->image);
 	uint32_t n = st->n_ips <= STACK_MAX_FRAMES ? st->n_ips : STACK_MAX_FRAMES;
@@ -145,8 +153,8 @@ static void define_native(struct stackdefs *d, struct arena *arena, const struct
 	ret->frames = frames;
 }
 
-bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack_ids *ids, const struct proc_key *seen_in,
-		    struct snap_stackdef *ret)
+bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack_ids *ids,
+		    const struct proc_key *seen_in, struct snap_stackdef *ret)
 {
 	struct known *k = NULL;
 	struct stack st;

@@ -7,6 +7,7 @@
 #define TIDEMARK_COLLECT_STACKDEFS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "collect/images.h"
@@ -23,12 +24,15 @@ void stackdefs_free(struct stackdefs *d);
 /* A chain of Python frames that is new: its names are read now. */
 void stackdefs_python(struct stackdefs *d, const struct proc_key *id, uint64_t python);
 
+/* A code object that is new, as it was. */
+void stackdefs_code(struct stackdefs *d, const struct python_code_copy *c, size_t bytes);
+
 /* True and *ret (in the arena; strings live as long as d) if the stack was not handed out yet. seen_in: a process that shows it. */
-bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack_ids *ids, const struct proc_key *seen_in,
-		    struct snap_stackdef *ret);
+bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack_ids *ids,
+		    const struct proc_key *seen_in, struct snap_stackdef *ret);
 
 void stackdefs_forget(struct stackdefs *d, uint32_t image);
-uint64_t stackdefs_known(const struct stackdefs *d);	   /* pairs */
+uint64_t stackdefs_known(const struct stackdefs *d); /* pairs */
 uint64_t stackdefs_known_chains(const struct stackdefs *d);
 
 #endif

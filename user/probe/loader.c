@@ -342,6 +342,7 @@ static uint64_t map_bytes(const struct bpf_map *m)
 	uint64_t elem = HASH_ELEM_BYTES + key + value;
 
 	switch (bpf_map__type(m)) {
+	case BPF_MAP_TYPE_LRU_HASH:
 	case BPF_MAP_TYPE_HASH:
 		if (bpf_map__map_flags(m) & BPF_F_NO_PREALLOC)
 			elem = alloc_class(elem);
