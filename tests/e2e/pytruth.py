@@ -7,6 +7,7 @@ import atexit
 import collections
 import contextlib
 import io
+import itertools
 import json
 import os
 import re
@@ -32,6 +33,10 @@ def _lines(stream, into, lock):
 
 
 h._lines = _lines  # the harness' own reads a byte at a time: 15 s for the 7 MB of one interval of 1,700 stacks
+
+
+def read_json(path):
+    return json.loads(path.read_text(encoding="ascii"))
 
 
 class Python:
@@ -119,11 +124,11 @@ class Observed:
     def __init__(self, python, script, folder, tool, target=None):
         self.python, self.script, self.folder, self.tool, self.target = python, script, folder, tool, target
 
-    def go(self):
+    def go(self, read=Truth):
         """The truth, once the target has run its sites, and an interval that began after that."""
         (self.folder / "go").touch()
         who = self.target or self.tool
-        truth = Truth(await_file(self.folder / "truth", 120, who, f"{self.script} of {self.python.label} runs its sites"))
+        truth = read(await_file(self.folder / "truth", 120, who, f"{self.script} of {self.python.label} runs its sites"))
         return truth, self.tool.fresh(60)
 
     def finish(self):
@@ -135,10 +140,10 @@ class Observed:
 
 
 @contextlib.contextmanager
-def observe(python, script, birth, *tool_args, args=(), env=None, folder=None):
+def observe(python, script, birth, *tool_args, args=(), env=None, folder=None, every=None):
     """`birth`: the target is started by Tidemark; else it waits, Tidemark attaches, and then it goes on."""
     folder = folder or python.folder()
-    every = "2" if birth else "1"  # an interpreter that starts has thousands of stacks: 20 MB of lines each time
+    every = every or ("2" if birth else "1")  # an interpreter that starts has thousands of stacks: 20 MB of lines each time
     common = ["top", "-f", "json", "-i", every, "--limit", "0", "--layer", "heap", *tool_args]
     if birth:
         with h.Tool(*common, "--", *python.command(script, folder, *args), env=env) as tool:
@@ -190,22 +195,37 @@ def of_process(interval, pid, layer="heap"):
     return [s for s in interval.stacks if (s["pid"], s["start_ts"], s["layer"]) == (pid, proc["start_ts"], layer)]
 
 
-def by_size(stacks):
-    """{bytes per block: [stacks]}: of stacks whose blocks may all have the same size."""
-    found = collections.defaultdict(list)
-    for s in stacks:
-        count = s["alloc_count_total"]
-        if count and s["alloc_bytes_total"] % count == 0:
-            found[s["alloc_bytes_total"] // count].append(s)
-    return found
+def subsets(sites):
+    """All selections of sites that share their Python stack, single ones first: they may differ in their native frames."""
+    for n in range(1, len(sites) + 1):
+        yield from itertools.combinations(sites, n)
 
 
-def nice(frames, limit=14):
+def stacks_of_group(sites, by_sum):
+    """
+    Which stacks hold the blocks of these sites, which have the same Python frames: [(stack, its sites)], and the sites of which no
+    stack holds exactly the blocks. by_sum: {(blocks, bytes): [stacks]}.
+    """
+    found, left = [], list(sites)
+    for some in subsets(sites) if len(sites) <= 8 else itertools.chain(((s,) for s in sites), (sites,)):
+        if not all(s in left for s in some):
+            continue
+        key = sum(s["count"] for s in some), sum(s["count"] * s["requested"] for s in some)
+        candidates = by_sum.get(key, [])
+        if candidates:
+            want = [plain(f) for f in some[0]["frames"]][:CUT]
+            best = max(candidates, key=lambda c: [plain(f) for f in frames_of(c)][:CUT] == want)
+            found.append((best, some))
+            left = [s for s in left if s not in some]
+    return found, left
+
+
+def nice(frames, limit=8):
     text = " < ".join(f"{n} {Path(f).name if f else f}:{l}" for n, f, l in frames[:limit])
     return (text or "none") + (f" < ... {len(frames) - limit} more" if len(frames) > limit else "")
 
 
-def whole(stack, limit=30):
+def whole(stack, limit=24):
     return " < ".join((f"[{f['name']} {f['line']}]" if f["kind"] == "python" else f["name"]) for f in stack["frames"][:limit])
 
 
@@ -235,7 +255,7 @@ def site_faults(site, stack, allow_gone=False):
         equal = got == want
     if not equal:
         at = next((i for i, (g, w) in enumerate(zip(got, want)) if g != w), min(len(got), len(want)))
-        yield "frames", f"frame {at} of {len(want)} differs\n        got   {nice(got)}\n        truth {nice(want)}\n        whole {whole(stack)}"
+        yield "frames", f"frame {at} of {len(want)} differs\n        got   {nice(got)}\n        truth {nice(want)}"
         return
     loops = [f["name"] for f in stack["frames"] if f["kind"] == "native" and EVAL.match(f["name"])]
     if loops:
@@ -251,21 +271,28 @@ def site_faults(site, stack, allow_gone=False):
 
 def compare(truth, stacks):
     """Each site against the stacks of its process. Returns (number of equal ones, [(what, label, text)])."""
-    sizes, equal, faults = by_size(stacks), 0, []
+    by_sum, groups = collections.defaultdict(list), collections.defaultdict(list)
+    for s in stacks:
+        by_sum[s["alloc_count_total"], s["alloc_bytes_total"]].append(s)
     for site in truth.sites:
-        found = sizes.get(site["requested"], [])
-        blocks = sum(s["alloc_count_total"] for s in found)
-        if blocks != site["count"]:
-            faults.append(("size", site["label"], f"{blocks} blocks of {site['requested']} bytes in {len(found)} stacks, there are "
-                                                  f"{site['count']}; truth {nice(site['frames'])}"))
-            continue
-        mine = [(what, site["label"], text) for s in found for what, text in site_faults(site, s, site["gone"])]
-        faults += mine
-        equal += not mine
+        groups[json.dumps(site["frames"][:CUT + 1])].append(site)  # deeper ones are one stack when they are cut
+    equal, faults = 0, []
+    for sites in groups.values():
+        found, left = stacks_of_group(sites, by_sum)
+        for stack, some in found:
+            for site in some:
+                mine = [(what, site["label"], text) for what, text in site_faults(site, stack, site["gone"])]
+                faults += mine
+                equal += not mine
+        for site in left:
+            near = [s for s in stacks if frames_of(s)[:1] == site["frames"][:1]]
+            faults.append(("size", site["label"], f"no stack has {site['count']} blocks of {site['requested']} bytes and no others; truth "
+                           f"{nice(site['frames'])}" + "".join(f"\n        near    {s['alloc_count_total']} blocks, {s['alloc_bytes_total']} "
+                                                               f"bytes: {nice(frames_of(s))}" for s in near[:2])))
     return equal, faults
 
 
-def report(python, how, truth, equal, faults, show=12):
+def report(python, how, truth, equal, faults, show=8):
     kinds = collections.Counter(what for what, _, _ in faults)
     print(f"     {python.label} {how}: {len(truth.sites)} sites, {equal} equal, {len(truth.sites) - equal} differing"
           + "".join(f", {k}: {n}" for k, n in sorted(kinds.items())), flush=True)

@@ -24,6 +24,11 @@ import weakref
 from truth import BYTES, EXACT, LIST, QUIET, STR, S, again, begin, both, finish, keep, note, noted
 
 MISSING = {}
+try:
+    import sqlite3
+except ImportError as e:
+    sqlite3 = None
+    MISSING["sqlite3"] = str(e)
 FOLDER = begin()
 
 # --- module level, and each kind of object ---
@@ -529,7 +534,7 @@ def nested():
     both("generator expression", generator_expression)
     both("function in a list comprehension", comprehension_of_functions)
     both("generator expression in list()", lambda s: list(keep(bytearray(x)) for x in (s,)), native=[0])
-    both("generator expression in any()", lambda s: any(keep(bytearray(x)) for x in (s,)), native=[0])
+    both("generator expression in any()", lambda s: any(keep(bytearray(x)) for x in (s,)))
     both("generator expression in join()", lambda s: ",".join(str(keep(bytearray(x))) for x in (s,)), native=[0])
     both("partial", functools.partial(function, *()), native=[0])
     remembered(S("lru_cache", native=[0]))
@@ -876,7 +881,6 @@ def by_cycle(s):
 
 
 def by_sqlite(s):
-    import sqlite3
     db = sqlite3.connect(":memory:")
     db.create_function("f", 1, lambda x: keep(bytearray(s)))
     db.execute("select f(1)").fetchall()
@@ -904,10 +908,8 @@ def callbacks():
     both("profile function", by_profile)
     both("callback of the collector", by_gc, native=[0])
     by_cycle(S("__del__ by the collector", native=[0]))
-    try:
+    if sqlite3:
         both("function of sqlite", by_sqlite, native=[0])
-    except ImportError as e:
-        MISSING["sqlite"] = str(e)
 
 
 # --- exceptions ---

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 
-FIRST, STEP = 100008, 64
+FIRST, PRIME = 100008, 8191
 BYTEARRAY, BYTES, LIST, STR, EXACT = "bytearray", "bytes", "list", "str", "exact"
 EMPTY_STR = sys.getsizeof("")
 _numbers = itertools.count()
@@ -51,7 +51,9 @@ class S:
 
     def __init__(self, label, kind=BYTEARRAY, native=(), gone=False, depth=0):
         self.label, self.native, self.gone, self.depth = label, list(native), gone, depth
-        self.requested = FIRST + STEP * next(_numbers)
+        self.requested = 0
+        while self.requested % 512 == 0:  # round sizes are asked for by others too
+            self.requested = FIRST + 8 * (next(_numbers) ** 2 % PRIME)  # unique up to 4,095 of them, and so are most sums of two
         self.n = _length(kind, self.requested)
 
     def __index__(self):
