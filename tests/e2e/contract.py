@@ -10,8 +10,10 @@ NUM = (int, float)
 NULL = type(None)
 MODES = {"exact", "sampled", "pages"}
 LAYERS = {"page", "map", "heap", "python"}
-LOSSES = {"unmatched_free", "late_attach", "live_full", "live_busy", "sums_full", "stacks_full", "stack_truncated", "scratch_busy",
+LOSSES = {"unmatched_free", "late_attach", "live_full", "live_busy", "sums_full", "stacks_full", "stack_collision", "scratch_busy",
           "thread_state", "missed_return", "missed_free", "user_read", "ring_full", "procs_full", "return_unsafe"}
+GROUPS = {"function", "module", "file:line", "thread"}
+CUTS = {None, "depth", "no_mapping", "no_row", "rule", "memory", "unknown"}
 VERDICTS = {"leak", "cache", "growing", "steady", "churn", "unknown"}
 
 HEAD = {"type": str, "v": int, "ts": NUM}
@@ -32,7 +34,9 @@ LINES = {
              "anon_bytes": MAYBE_INT, "file_bytes": MAYBE_INT, "shmem_bytes": MAYBE_INT, "swap_bytes": MAYBE_INT,
              "limit_bytes": MAYBE_INT, "limit_eta_s": MAYBE_NUM, "growth_bytes_per_s": MAYBE_NUM, "layers": dict, "losses": dict},
     "stack": {"pid": int, "start_ts": NUM, "layer": str, "stack_id": str, "site": str, **COUNTS, "age_p50_s": MAYBE_NUM,
-              "age_p95_s": MAYBE_NUM, "age_max_s": MAYBE_NUM, "complete": bool, "leak": (dict, NULL), "frames": list},
+              "age_p95_s": MAYBE_NUM, "age_max_s": MAYBE_NUM, "complete": bool, "cut": (str, NULL),
+              "leak": (dict, NULL), "frames": list},
+    "group": {"pid": int, "start_ts": NUM, "layer": str, "by": str, "name": str, "stacks": int, **COUNTS},
     "alert": {"kind": str, "severity": str, "pid": int, "start_ts": NUM, "comm": str, "message": str, "layer": (str, NULL),
               "stack_id": (str, NULL), "live_bytes": MAYBE_INT, "growth_bytes_per_s": MAYBE_NUM, "evidence": dict,
               "first_seen_ts": NUM, "state": str},
@@ -136,6 +140,8 @@ def stack(line):
         int(line["stack_id"], 16)
     except ValueError:
         yield f"{what}: stack_id is not hexadecimal"
+    if line["cut"] not in CUTS or line["complete"] != (line["cut"] is None):
+        yield f"{what}: complete is {line['complete']}, cut {line['cut']!r}"
     if line["layer"] == "page" and line["live_bytes"] is not None:
         yield f"{what}: live bytes per stack are not known in layer page"
     if line["layer"] != "page":
@@ -182,7 +188,16 @@ def end(line):
         yield f"end.reason {line['reason']!r}"
 
 
-RULES = {"meta": meta, "proc": proc, "stack": stack, "alert": alert, "tick": tick, "end": end}
+def group(line):
+    what = f"group {line['name']!r} of {line['pid']}"
+    if line["by"] not in GROUPS:
+        yield f"{what}: by {line['by']!r}"
+    if line["stacks"] < 1:
+        yield f"{what}: of {line['stacks']} stacks"
+    yield from counts(line, what, True)
+
+
+RULES = {"meta": meta, "proc": proc, "stack": stack, "group": group, "alert": alert, "tick": tick, "end": end}
 
 
 class Checker:
