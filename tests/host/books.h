@@ -62,8 +62,7 @@ static inline struct sum sums_at(uint32_t account, uint64_t caller)
 	for_each_elem(&sums, e)
 	{
 		const struct sum *s = e->value;
-		uint64_t stack_id = s->stack_id;
-		const struct stack *st = bpf_map_lookup_elem(&stacks, &stack_id);
+		const struct stack *st = bpf_map_lookup_elem(&stacks, &s->ids.native);
 		if (s->key && s->account == account && (!caller || (st && st->ip[0] == caller)))
 			sum_add(&total, s);
 	}
@@ -123,7 +122,7 @@ static inline uint32_t live_count(void)
 	return n;
 }
 
-static inline uint64_t stack_id_at(uint32_t account, uint64_t addr)
+static inline struct stack_ids stack_ids_at(uint32_t account, uint64_t addr)
 {
 	const struct live_block *b = live_at(account, addr);
 
@@ -131,14 +130,19 @@ static inline uint64_t stack_id_at(uint32_t account, uint64_t addr)
 	const struct sum *s = sum_at(b->sum);
 	assert_non_null(s);
 	assert_int_equal(s->account, account);
-	return s->stack_id;
+	return s->ids;
 }
 
-/* The stack of a live block. */
+static inline uint64_t stack_id_at(uint32_t account, uint64_t addr)
+{
+	return stack_ids_at(account, addr).id;
+}
+
+/* The native stack of a live block. */
 static inline const struct stack *stack_at(uint32_t account, uint64_t addr)
 {
-	uint64_t stack_id = stack_id_at(account, addr);
-	const struct stack *st = bpf_map_lookup_elem(&stacks, &stack_id);
+	struct stack_ids ids = stack_ids_at(account, addr);
+	const struct stack *st = bpf_map_lookup_elem(&stacks, &ids.native);
 
 	assert_non_null(st);
 	return st;
@@ -182,27 +186,29 @@ static inline void expect_no_loss(void)
 		assert_int_equal(orphan_loss_take((enum loss)i), 0);
 }
 
-/* Blocks of this sum in `live`, and those that a realloc under way has taken out. */
-static inline struct sum tracked_of(uint32_t sum)
+/* Per sum: blocks in `live`, and those that a realloc under way has taken out. The caller frees it. */
+static inline struct sum *tracked_all(void)
 {
-	struct sum t = { 0 };
+	struct sum *t = calloc(world.sum_places, sizeof(*t));
 
+	assert_non_null(t);
 	for_each_elem(&live, e)
 	{
 		const struct live_bucket *b = e->value;
 		for (int i = 0; i < LIVE_WAYS; i++) {
-			if (!b->key[i] || b->block[i].sum != sum)
+			if (!b->key[i])
 				continue;
-			t.alloc_bytes += b->block[i].bytes;
-			t.alloc_count++;
+			assert_in_range(b->block[i].sum, 0, world.sum_places - 1);
+			t[b->block[i].sum].alloc_bytes += b->block[i].bytes;
+			t[b->block[i].sum].alloc_count++;
 		}
 	}
 	for (int i = 0; i < world.n_threads; i++) {
 		const struct thread_state *ts = bpf_task_storage_get(&threads, &world.threads[i]->task, 0, 0);
-		if (!ts || !ts->call[0].has_old || ts->call[0].old.sum != sum)
+		if (!ts || !ts->call[0].has_old)
 			continue;
-		t.alloc_bytes += ts->call[0].old.bytes;
-		t.alloc_count++;
+		t[ts->call[0].old.sum].alloc_bytes += ts->call[0].old.bytes;
+		t[ts->call[0].old.sum].alloc_count++;
 	}
 	return t;
 }
@@ -223,16 +229,19 @@ static inline void books_check_live(const struct live_bucket *b)
 /* alloc - free - untracked = live, for every sum; each block stands once; a scratch slot is never kept. */
 static inline void books_check(void)
 {
+	struct sum *tracked = tracked_all();
+
 	for_each_elem(&sums, e)
 	{
 		const struct sum *s = e->value;
-		struct sum t = tracked_of(index_of(e));
+		struct sum t = tracked[index_of(e)];
 		assert_int_equal(s->alloc_bytes - s->free_bytes - s->untracked_bytes, t.alloc_bytes);
 		assert_int_equal(s->alloc_count - s->free_count - s->untracked_count, t.alloc_count);
 		assert_true(s->peak_live_bytes >= t.alloc_bytes);
 		if (s->key)
-			assert_int_equal(s->key, sum_key(s->stack_id, s->account));
+			assert_int_equal(s->key, sum_key(s->ids.id, s->account));
 	}
+	free(tracked);
 	for_each_elem(&live, e) books_check_live(e->value);
 	for_each_elem(&scratches, e) assert_int_equal(((const struct scratch *)e->value)->busy, 0);
 }

@@ -26,9 +26,18 @@
 
 /* --- declarations --- */
 #define SEC(name)
-#define __uint(name, val) int(*name)[val]
+#define __uint(name, val) HOST_UINT_##name(val)
+#define HOST_UINT_type(val) int(*type)[val]
+#define HOST_UINT_max_entries(val) int(*max_entries)[val]
+#define HOST_UINT_map_flags(val) int(*map_flags)[val]
+/* Where a map gives sizes instead of types. */
+#define HOST_UINT_key_size(val) char(*key)[val]
+#define HOST_UINT_value_size(val) char(*value)[val]
 #define __type(name, val) __typeof__(val) *name
-#define __array(name, val) __typeof__(val) *name[]
+/* A map of maps: what it holds is the inner map itself. */
+#define __array(name, val) \
+	__typeof__(val) *value; \
+	__typeof__(val) *name[]
 #undef __always_inline
 #define __always_inline inline
 #undef __noinline
@@ -53,7 +62,7 @@ struct host_region {
 #define HOST_REGIONS 64
 
 struct mm_struct {
-	unsigned long brk;
+	unsigned long brk, start_stack;
 	struct {
 		struct xol_area *xol_area;
 	} uprobes_state;
@@ -67,8 +76,23 @@ struct signal_struct {
 	} live;
 };
 
+struct return_instance {
+	unsigned long stack, orig_ret_vaddr;
+	bool chained;
+	struct return_instance *next; /* outwards */
+	const void *host_fn;	      /* whose return is awaited */
+};
+
+struct uprobe_task {
+	struct return_instance *return_instances; /* the innermost */
+};
+
 struct task_struct {
 	int pid, tgid;
+	struct {
+		unsigned long fsbase;
+	} thread;
+	struct uprobe_task *utask;
 	uint64_t start_boottime;
 	struct task_struct *group_leader, *real_parent;
 	struct mm_struct *mm;
@@ -88,7 +112,7 @@ struct trace_event_raw_sys_exit {
 
 /* --- the machine --- */
 #define HOST_CPUS 8
-#define HOST_MAPS 16
+#define HOST_MAPS 64
 #define HOST_BUCKETS 4096
 
 struct host_elem {
@@ -232,10 +256,19 @@ static inline void *host_array_elem(struct host_map *m, uint32_t index)
 static inline void *host_map_lookup(struct host_map *m, const void *key)
 {
 	host_point();
-	if (m->type != BPF_MAP_TYPE_HASH)
+	if (m->type != BPF_MAP_TYPE_HASH && m->type != BPF_MAP_TYPE_ARRAY_OF_MAPS)
 		return host_array_elem(m, *(const uint32_t *)key);
 	struct host_elem *e = *host_map_link(m, key);
 	return e ? e->value : NULL;
+}
+
+/* An inner map comes into being. */
+static inline void *host_inner_new(struct host_map *m, uint32_t index)
+{
+	struct host_elem **at = host_map_link(m, &index);
+
+	assert(m->type == BPF_MAP_TYPE_ARRAY_OF_MAPS && index < m->max && !*at);
+	return host_elem_add(m, at, &index, NULL);
 }
 
 /* kernel/bpf/hashtab.c, htab_map_update_elem: a new element is linked, then the old one goes. */
@@ -280,7 +313,7 @@ static inline struct host_elem *host_map_next(struct host_map *m, const struct h
 	return NULL;
 }
 
-#define bpf_map_lookup_elem(m, k) ((__typeof__((m)->value))host_map_lookup(host_map_of(m), (k)))
+#define bpf_map_lookup_elem(m, k) host_map_lookup(host_map_of(m), (k))
 #define bpf_map_update_elem(m, k, v, update_flags) host_map_update(host_map_of(m), (k), (v), (update_flags))
 #define bpf_map_delete_elem(m, k) host_map_delete(host_map_of(m), (k))
 

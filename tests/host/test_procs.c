@@ -417,6 +417,9 @@ static void test_adopted(void **state)
 	struct event e = take_event(EVENT_EXEC, (uint32_t)other->task.pid);
 	assert_int_equal(e.id.pid, p->pid);
 	assert_int_equal(e.life.flags, pr->flags);
+	/* Nothing is known of its mappings. */
+	e = take_event(EVENT_LAYOUT, (uint32_t)other->task.pid);
+	assert_int_equal(e.map.addr, fn_malloc.ip);
 	call(p->leader, &fn_malloc, SITE_A, ARGS(100), P1 + 0x1000); /* once only */
 	/* Its child is followed from birth, and not late. */
 	struct process *c = process_fork(p->leader, false);

@@ -11,7 +11,20 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-#include <pthread.h>
+/* glibc's <ucontext.h> has names that shapes.h has, too. */
+#define REG_R8 UCONTEXT_R8
+#define REG_R9 UCONTEXT_R9
+#define REG_R12 UCONTEXT_R12
+#define REG_R13 UCONTEXT_R13
+#define REG_R14 UCONTEXT_R14
+#define REG_R15 UCONTEXT_R15
+#include <ucontext.h>
+#undef REG_R8
+#undef REG_R9
+#undef REG_R12
+#undef REG_R13
+#undef REG_R14
+#undef REG_R15
 
 #include "host.bpf.h"
 #include "heap.bpf.h"
@@ -27,6 +40,7 @@
 #define MAX_RUNNERS 64
 #define MAX_ALIVE 12
 #define STEPS 120
+#define RUNNER_STACK 131072
 #define SEEDS 4 /* TIDEMARK_SEEDS in the environment asks for more */
 
 /* --- the oracle --- */
@@ -51,26 +65,26 @@ struct heap {
 struct runner {
 	struct thread *th;
 	struct heap *heap;
-	pthread_t pthread;
-	pthread_cond_t go;
+	ucontext_t context;
+	unsigned char *stack;
+	struct task_struct *task; /* current, while others run */
 	uint64_t frame[MAX_FRAMES];
 	int index, n_frames;
 	bool ended;
 };
 
 struct play {
-	pthread_mutex_t lock;
-	pthread_cond_t over;
+	ucontext_t over; /* where to go on when all have ended */
 	struct runner *runners[MAX_RUNNERS];
 	struct heap *heaps[MAX_HEAPS];
-	int n_runners, n_heaps, n_alive, turn; /* turn -1: all have ended */
+	int n_runners, n_heaps, n_alive;
 	uint64_t rng, jumps, unmatched;
 	uint64_t losses[LOSS_NR]; /* of processes that are gone */
 };
 
 static struct play play;
 static const char truth_id;
-static _Thread_local struct runner *self;
+static struct runner *self; /* who runs now */
 
 static uint64_t draw(uint64_t below)
 {
@@ -163,12 +177,6 @@ static struct block truth_alloc(const struct fn *fn, uint64_t leaf, uint64_t add
 }
 
 /* --- turns --- */
-static void turn_to(int index)
-{
-	play.turn = index;
-	pthread_cond_signal(&play.runners[index]->go);
-}
-
 static int draw_alive(void)
 {
 	for (;;) {
@@ -178,24 +186,29 @@ static int draw_alive(void)
 	}
 }
 
-static void turn_wait(void)
+static void turn_take(struct runner *r)
 {
-	while (play.turn != self->index)
-		pthread_cond_wait(&self->go, &play.lock);
+	self = r;
+	host_cpu = (uint32_t)r->index % HOST_CPUS;
+	host_task = r->task;
 }
 
 static void turn_maybe_pass(void)
 {
-	if (!self || draw(3))
+	struct runner *me = self;
+
+	if (!me || draw(3))
 		return;
-	int next = draw_alive();
-	if (next == self->index)
+	struct runner *next = play.runners[draw_alive()];
+	if (next == me)
 		return;
-	turn_to(next);
-	turn_wait();
+	me->task = host_task;
+	turn_take(next);
+	if (swapcontext(&me->context, &next->context))
+		abort();
 }
 
-static void *runner_main(void *arg);
+static void runner_main(void);
 
 static struct runner *runner_new(struct thread *th, struct heap *h)
 {
@@ -203,13 +216,16 @@ static struct runner *runner_new(struct thread *th, struct heap *h)
 
 	assert(r && play.n_runners < MAX_RUNNERS);
 	r->th = th;
+	r->task = &th->task;
 	r->heap = h;
 	r->index = play.n_runners;
-	pthread_cond_init(&r->go, NULL);
+	r->stack = malloc(RUNNER_STACK);
+	assert(r->stack && !getcontext(&r->context));
+	r->context.uc_stack.ss_sp = r->stack;
+	r->context.uc_stack.ss_size = RUNNER_STACK;
+	makecontext(&r->context, runner_main, 0);
 	play.runners[play.n_runners++] = r;
 	play.n_alive++;
-	if (pthread_create(&r->pthread, NULL, runner_main, r))
-		abort();
 	return r;
 }
 
@@ -485,12 +501,8 @@ static void end(void)
 	host.at_point = turn_maybe_pass;
 }
 
-static void *runner_main(void *arg)
+static void runner_main(void)
 {
-	self = arg;
-	host_cpu = (uint32_t)self->index % HOST_CPUS;
-	pthread_mutex_lock(&play.lock);
-	turn_wait();
 	for (int i = 0; i < STEPS; i++) {
 		turn_maybe_pass();
 		if (draw(25))
@@ -500,21 +512,20 @@ static void *runner_main(void *arg)
 	}
 	end();
 	self->ended = true;
-	if (--play.n_alive)
-		turn_to(draw_alive());
-	else
-		play.turn = -1;
-	pthread_cond_signal(&play.over);
-	pthread_mutex_unlock(&play.lock);
-	return NULL;
+	const ucontext_t *next = &play.over;
+	if (--play.n_alive) {
+		turn_take(play.runners[draw_alive()]);
+		next = &self->context;
+	}
+	setcontext(next);
+	abort();
 }
 
 /* --- the comparison --- */
 static struct truth_key key_of_sum(const struct sum *s)
 {
 	struct truth_key key = { .account = s->account };
-	uint64_t stack_id = s->stack_id;
-	const struct stack *st = bpf_map_lookup_elem(&stacks, &stack_id);
+	const struct stack *st = bpf_map_lookup_elem(&stacks, &s->ids.native);
 
 	assert_non_null(st);
 	assert_int_equal(st->cut, CUT_NONE);
@@ -597,8 +608,7 @@ static void compare_losses(void)
 static void play_done(void)
 {
 	for (int i = 0; i < play.n_runners; i++) {
-		pthread_join(play.runners[i]->pthread, NULL);
-		pthread_cond_destroy(&play.runners[i]->go);
+		free(play.runners[i]->stack);
 		free(play.runners[i]);
 	}
 	for (int i = 0; i < play.n_heaps; i++)
@@ -608,7 +618,7 @@ static void play_done(void)
 static void play_seed(bool sessions, uint64_t seed)
 {
 	world_init(sessions);
-	play = (struct play){ .lock = PTHREAD_MUTEX_INITIALIZER, .over = PTHREAD_COND_INITIALIZER, .rng = seed };
+	play = (struct play){ .rng = seed };
 	for (int i = 0; i < 2; i++) {
 		struct process *p = process_new();
 		be(p->leader);
@@ -617,13 +627,12 @@ static void play_seed(bool sessions, uint64_t seed)
 		h->account = account_of(p);
 		runner_new(p->leader, h);
 	}
-	pthread_mutex_lock(&play.lock);
 	host.at_point = turn_maybe_pass;
-	turn_to(0);
-	while (play.turn >= 0)
-		pthread_cond_wait(&play.over, &play.lock);
-	pthread_mutex_unlock(&play.lock);
+	turn_take(play.runners[0]);
+	if (swapcontext(&play.over, &self->context))
+		abort();
 	host.at_point = NULL;
+	self = NULL;
 	books_check();
 	compare_losses();
 	compare_live();

@@ -89,12 +89,6 @@ static const struct fn fn_own_new = { "operator new",
 					.site = SITE_FIRST_PROBE + 11,
 					.extent = NEAR } };
 
-struct return_instance {
-	uint64_t slot, orig;
-	const struct fn *fn;
-	bool chained;
-};
-
 struct process {
 	uint32_t pid;
 	struct mm_struct *mm;
@@ -108,7 +102,8 @@ struct thread {
 	struct process *process;
 	struct pt_regs user_regs;
 	uint64_t sp, bp, ip;
-	struct return_instance ri[RETURN_DEPTH];
+	struct return_instance ri[RETURN_DEPTH]; /* outermost first */
+	struct uprobe_task utask;
 	int n_ri;
 };
 
@@ -121,9 +116,20 @@ struct world {
 	struct mm_struct *mms[WORLD_MAX];
 	int n_processes, n_threads, n_mms;
 	uint32_t next_pid, live_buckets, sum_places;
+	uint64_t layout; /* of all processes: the same program and libraries at the same addresses */
 };
 
 static struct world world;
+
+#include "text.h"
+
+/* The list of awaited returns as the kernel has it. */
+static inline void ri_link(struct thread *th)
+{
+	for (int i = 0; i < th->n_ri; i++)
+		th->ri[i].next = i ? &th->ri[i - 1] : NULL;
+	th->utask.return_instances = th->n_ri ? &th->ri[th->n_ri - 1] : NULL;
+}
 
 /* --- birth and death --- */
 static inline struct mm_struct *mm_new(const struct mm_struct *from)
@@ -155,16 +161,21 @@ static inline struct thread *thread_alloc(struct process *p)
 	th->task.mm = p->mm;
 	th->task.signal = &p->signal;
 	th->task.user_regs = &th->user_regs;
+	th->task.utask = &th->utask;
 	th->task.start_boottime = (1000 + (uint64_t)th->task.pid) * NS_PER_TICK + 5;
 	p->signal.live.counter++;
 	return world.threads[world.n_threads++] = th;
 }
 
+static inline void frame_enter(struct thread *th, uint64_t ret);
+
+/* The thread's first function has a frame; what called it is nothing. */
 static inline void thread_stack(struct thread *th)
 {
 	host_map_region(th->task.mm, stack_top(th) - STACK_BYTES, STACK_BYTES);
-	th->sp = stack_top(th) - 64;
+	th->sp = stack_top(th) - 48;
 	th->bp = 0;
+	frame_enter(th, 0);
 }
 
 static inline struct process *process_alloc(struct mm_struct *mm)
@@ -196,6 +207,7 @@ static inline void process_follow(struct process *p, uint32_t flags)
 	b.id.start_ticks = start_ticks_of(&p->leader->task);
 	b.id.pid = p->pid;
 	b.id.image = __sync_fetch_and_add(&next_image, 1);
+	b.layout = world.layout;
 	assert(proc_enter(p->pid, &b));
 }
 
@@ -230,15 +242,26 @@ static inline struct process *process_fork(struct thread *th, bool shares_mm)
 	return child;
 }
 
+/* What user space does when it has looked at a process's mappings. */
+static inline void process_know(struct process *p)
+{
+	uint32_t slot = proc_find(p->pid);
+
+	if (slot != NO_SLOT)
+		proc_at(slot)->layout = world.layout;
+}
+
 /* As on_exec: the other threads are gone, the memory is new. */
 static inline void process_exec(struct thread *th)
 {
 	th->process->mm = th->task.mm = mm_new(NULL);
 	th->n_ri = 0;
+	ri_link(th);
 	thread_stack(th);
 	be(th);
 	thread_gone(&th->task);
 	proc_exec(&th->task);
+	process_know(th->process);
 }
 
 /* As on_exit. */
@@ -278,13 +301,41 @@ static inline void config_set(struct config settings)
 	host_map_of(&scratches)->max = settings.scratch_slots;
 }
 
+/*
+ * The program's functions have frame pointers, set up already wherever they are looked at; the allocator's have no frame but their
+ * return address, except where it enters the kernel.
+ */
+#define SYSCALL_TEXT (LIBC_TEXT + 0x4000)
+#define SYSCALL_BYTES 0x100
+
+static inline uint64_t world_text(void)
+{
+	static const struct unwind_rule framed = {
+		.kind = UNWIND_BP, .cfa_off = 16, .bp = UNWIND_BP_AT_CFA, .bp_off = -16
+	};
+	static const struct unwind_rule bare = { .kind = UNWIND_SP, .cfa_off = 8 };
+	const struct text_row prog[] = { { PROG_TEXT, framed } }, cxx[] = { { CXX_TEXT, bare } };
+	const struct text_row libc[] = { { LIBC_TEXT, bare },
+					 { SYSCALL_TEXT, framed },
+					 { SYSCALL_TEXT + SYSCALL_BYTES, bare } };
+	const struct text texts[] = {
+		{ PROG_TEXT, PROG_END, 0, prog, 1 },
+		{ LIBC_TEXT, LIBC_END, LIBC_TEXT, libc, 3 },
+		{ CXX_TEXT, CXX_END, CXX_TEXT, cxx, 1 },
+	};
+
+	return text_layout(texts, 3);
+}
+
 static inline void world_init(bool sessions)
 {
 	world_done(); /* of a test that failed half way */
+	text_tables = (struct text_tables){ 0 };
 	world = (struct world){ .sessions = sessions, .next_pid = 100, .live_buckets = 4096, .sum_places = 16384 };
 	next_image = 1;
 	adopting = 0;
 	config_set((struct config){ 0 });
+	world.layout = world_text();
 }
 
 /* Before anything is booked. A bucket has LIVE_WAYS places. */
@@ -361,10 +412,11 @@ static inline void ri_cleanup(struct thread *th, bool chained)
 {
 	while (th->n_ri) {
 		const struct return_instance *ri = &th->ri[th->n_ri - 1];
-		if (chained ? th->sp <= ri->slot : th->sp < ri->slot)
-			return;
+		if (chained ? th->sp <= ri->stack : th->sp < ri->stack)
+			break;
 		th->n_ri--;
 	}
+	ri_link(th);
 }
 
 static inline void return_prepare(struct thread *th, const struct fn *f)
@@ -384,9 +436,10 @@ static inline void return_prepare(struct thread *th, const struct fn *f)
 	if (chained) {
 		if (!th->n_ri)
 			return;
-		orig = th->ri[th->n_ri - 1].orig;
+		orig = th->ri[th->n_ri - 1].orig_ret_vaddr;
 	}
-	th->ri[th->n_ri++] = (struct return_instance){ th->sp, orig, f, chained };
+	th->ri[th->n_ri++] = (struct return_instance){ th->sp, orig, chained, NULL, f };
+	ri_link(th);
 }
 
 /* The instance behind the chain of tail calls that ends at `top`, as a count of instances. */
@@ -404,14 +457,15 @@ static inline uint64_t trampoline_hit(struct thread *th, uint64_t ax)
 	for (;;) {
 		assert(th->n_ri); /* the kernel would kill the process */
 		int next = ri_next_chain(th);
-		bool valid = !next || th->sp <= th->ri[next - 1].slot;
-		uint64_t orig = th->ri[th->n_ri - 1].orig;
+		bool valid = !next || th->sp <= th->ri[next - 1].stack;
+		uint64_t orig = th->ri[th->n_ri - 1].orig_ret_vaddr;
 		while (th->n_ri > next) {
-			const struct fn *f = th->ri[--th->n_ri].fn;
+			const struct fn *f = th->ri[--th->n_ri].host_fn;
 			struct pt_regs regs = { .ax = ax, .sp = th->sp, .bp = th->bp, .ip = orig };
 			if (valid)
 				alloc_exit(&regs, &f->cookie);
 		}
+		ri_link(th);
 		if (valid)
 			return orig;
 	}
