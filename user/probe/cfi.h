@@ -24,12 +24,15 @@ struct cfi {
 	struct cfi_row *rows;
 	size_t n_rows;
 	struct unwind_rule *rules;
-	size_t n_rules;
+	size_t n_rules;	 /* at most UNWIND_RULES: what comes then is UNWIND_OTHER */
 	size_t n_other;	 /* rows that can't be expressed */
 	size_t n_broken; /* entries left out because they are broken */
 };
 
-/* From an open descriptor (borrowed). 0 (n_rows 0: the file has no such information), -ENOEXEC, -EBADMSG, -EIO, -EFBIG (over CFI_ROWS_MAX). */
+/*
+ * From an open descriptor (borrowed). 0 (n_rows 0: the file has no such information), -ENOEXEC, -EBADMSG, -EIO, -EFBIG (over CFI_ROWS_MAX, or sections
+ * that no file with fewer rows has).
+ */
 int cfi_build(int fd, struct cfi *ret);
 /* From a file's image in memory: the vdso. */
 int cfi_build_mem(const void *image, size_t bytes, struct cfi *ret);
