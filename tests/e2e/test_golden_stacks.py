@@ -12,6 +12,9 @@ def stacks():
                                                          "-p", t.pid) as tool:
         tool.attached()
         t.send()
+        t.said("opened")
+        tool.fresh()
+        t.send()
         t.said("allocated")
         interval = tool.fresh()
         tool.finish()

@@ -6,7 +6,8 @@
  *	oracle [-n MAX] FOLDER...	one JSON line per folder; exit 1 if in one of them less than 99.5 % are equal
  *
  * equal: the same frames and the same end. prefix_equal: libdw came to memory outside of the recorded bytes, and all frames up to there are
- * equal. All else differs, in one of the classes below, and the first ten of each class are printed to stderr with both stacks.
+ * equal. All else differs, in one of the classes below, and the first ten of each class are printed to stderr with both stacks. Hits of a process
+ * that was gone before its maps could be read can't be judged, and are counted as that only.
  */
 #include <elfutils/libdwfl.h>
 #include <fcntl.h>
@@ -27,7 +28,6 @@ enum verdict {
 	EQUAL,	    /* the same frames, the same end */
 	PREFIX,	    /* the same frames, as far as the recorded memory goes */
 	UNDEFINED,  /* the hit's stack is not in `stacks` */
-	NO_MAPS,    /* no maps file, or none of its files can be read */
 	GUESS,	    /* they part behind code without CFI, of which libdw only guesses */
 	LIBDW_ENDS, /* ours goes on where libdw finds no CFI */
 	OTHER_END,  /* the same frames, but one holds the end for the thread's start and the other does not */
@@ -37,8 +37,8 @@ enum verdict {
 	VERDICT_NR
 };
 
-static const char *const verdict_names[VERDICT_NR] = { "equal",	     "prefix_equal", "undefined", "no_maps", "guess",
-						       "libdw_ends", "other_end",    "short",	  "long",    "frame" };
+static const char *const verdict_names[VERDICT_NR] = { "equal",	    "prefix_equal", "undefined", "guess", "libdw_ends",
+						       "other_end", "short",	    "long",	 "frame" };
 static const char *const cut_names[CUT_NR] = { "none", "depth", "no_mapping", "no_row", "rule", "memory", "unknown" };
 
 #define EXAMPLES 10
@@ -318,7 +318,7 @@ static const struct hit_stack **index_stacks(struct table stacks)
 }
 
 struct score {
-	uint64_t hits, repeated, frames, verdict[VERDICT_NR];
+	uint64_t hits, unjudged, repeated, frames, verdict[VERDICT_NR];
 };
 
 static void judge(const char *folder, struct process **all, const struct hit_record *hit,
@@ -329,13 +329,16 @@ static void judge(const char *folder, struct process **all, const struct hit_rec
 	const struct stack *s = found ? &(*found)->stack : &none;
 	enum verdict v;
 
-	if (p->dwfl)
-		unwind(p, hit);
-	v = !p->dwfl ? NO_MAPS : !found ? UNDEFINED : compare(p->dwfl, &p->walk, s);
+	if (!p->dwfl) {
+		score->unjudged++;
+		return;
+	}
+	unwind(p, hit);
+	v = found ? compare(p->dwfl, &p->walk, s) : UNDEFINED;
 	score->hits++;
 	score->repeated += hit->repeated != 0;
 	score->frames += p->walk.n;
-	if (++score->verdict[v] <= EXAMPLES && v > PREFIX && p->dwfl)
+	if (++score->verdict[v] <= EXAMPLES && v > PREFIX)
 		print_example(p, s, v);
 }
 
@@ -345,10 +348,11 @@ static bool print_score(const char *folder, size_t recorded, const struct score 
 	bool is_good = s->hits && same * 1000 >= s->hits * PERMILLE_EQUAL;
 	const char *comma = "";
 
-	printf("{\"program\": \"%s\", \"recorded\": %zu, \"hits\": %" PRIu64 ", \"repeated\": %" PRIu64
-	       ", \"frames\": %" PRIu64 ", \"equal\": %" PRIu64 ", \"prefix_equal\": %" PRIu64 ", \"differ\": {",
-	       strrchr(folder, '/') ? strrchr(folder, '/') + 1 : folder, recorded, s->hits, s->repeated, s->frames,
-	       s->verdict[EQUAL], s->verdict[PREFIX]);
+	printf("{\"program\": \"%s\", \"recorded\": %zu, \"unjudged\": %" PRIu64 ", \"hits\": %" PRIu64
+	       ", \"repeated\": %" PRIu64 ", \"frames\": %" PRIu64 ", \"equal\": %" PRIu64
+	       ", \"prefix_equal\": %" PRIu64 ", \"differ\": {",
+	       strrchr(folder, '/') ? strrchr(folder, '/') + 1 : folder, recorded, s->unjudged, s->hits, s->repeated,
+	       s->frames, s->verdict[EQUAL], s->verdict[PREFIX]);
 	for (int v = PREFIX + 1; v < VERDICT_NR; v++) {
 		if (!s->verdict[v])
 			continue;

@@ -171,7 +171,7 @@ void work(size_t n)
 {
 	while (!stop) {
 		once(n++);
-		usleep(2000);
+		usleep(50000);
 	}
 }
 
@@ -187,7 +187,7 @@ int main()
 	threads.emplace_back([] {
 		for (size_t n = 0; !stop; n++) {
 			sink += std::async(std::launch::async, [n] { return (once(n), text(n)); }).get().size();
-			usleep(5000);
+			usleep(100000);
 		}
 	});
 	while (read(0, &c, 1) == 1)

@@ -3,7 +3,8 @@
  * Known stacks: each step allocates a number of bytes that no other one does, ROUNDS times from the same place; stacks_golden.expected has the
  * frames of each. One binary that needs libc only (the library that it opens is inside of it), for guests too. Built without frame pointers.
  *
- * Says ready, waits for a line, does all steps, says allocated, and waits until its standard input ends.
+ * Says ready, waits for a line, opens the library, says opened, waits for a line, does all steps, says allocated, and waits until its standard
+ * input ends.
  */
 #include <alloca.h>
 #include <dlfcn.h>
@@ -411,6 +412,9 @@ int main(void)
 	if (read(0, &ch, 1) != 1)
 		_exit(98);
 	load_library(path);
+	say("{\"tag\": \"opened\"}\n");
+	if (read(0, &ch, 1) != 1)
+		_exit(98);
 	for (int i = 0; i < ROUNDS; i++) {
 		a(1001);
 		sort_here(1002);
