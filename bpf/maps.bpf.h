@@ -122,6 +122,14 @@ struct {
 	__type(value, struct thread_state);
 } threads SEC(".maps");
 
+/* Of threads that run a CPython whose code objects are counted. */
+struct {
+	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct python_thread);
+} python_threads SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 8); /* user: cfg.scratch_slots */

@@ -153,27 +153,54 @@ static __always_inline int python_broken(struct python_walk *w)
 	return 0;
 }
 
-static __always_inline __u8 python_owner(const struct thread_state *t, const struct python_info *py)
+static __always_inline __u8 python_owner(const struct thread_state *t, const struct python_info *py, __u64 frame)
 {
-	__u64 at = t->walk.frame + py->frame_owner;
+	__u64 at = frame + py->frame_owner;
 
 	return (__u8)(frame_word(t, at) >> (at & 7) * 8);
 }
 
 /* What a code object says of itself. */
-static __always_inline int python_identify(const struct python_info *py, __u64 code, __u32 *ret)
+static __always_inline int python_identify(struct python_walk *w, const struct python_info *py, __u64 code, __u32 *ret)
 {
 	__u64 words[PYTHON_CODE_ID_BYTES / 8], table[4];
 
 	if (bpf_probe_read_user(words, sizeof(words), (void *)(code + py->code_id)))
 		return -1;
 	*ret = python_code_id(words);
-	if (py->minor >= PYTHON_VERSIONED_MINOR)
+	if (py->minor >= PYTHON_VERSIONED_MINOR) {
+		__u32 version = words[4] >> 32;
+		if (version > w->newest)
+			w->newest = version;
 		return 0;
+	}
 	if (bpf_probe_read_user(table, sizeof(table), (void *)(words[10] + PYTHON_TABLE_HEAD)))
 		return -1;
 	*ret = python_code_id_with(*ret, table);
 	return 0;
+}
+
+/* What tells a frame: where the next one is, its code, what of it runs, whose it is. */
+static __always_inline __u64 step_hash(const struct thread_state *t, const struct python_info *py, __u64 frame, __u64 h)
+{
+	h = table_mix(h, frame_word(t, frame + py->frame_back));
+	h = table_mix(h, frame_word(t, frame + py->frame_code));
+	return table_mix(h, frame_word(t, frame + py->frame_instr) + ((__u64)python_owner(t, py, frame) << 56));
+}
+
+static __always_inline void step_note(struct thread_state *t, const struct python_info *py)
+{
+	struct python_walk *w = &t->walk;
+	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, 0);
+	__s64 words = (__s64)(w->frame - w->first) >> 3;
+	__u32 n = w->steps++, index = w->remember;
+
+	if (!pt || index >= REMEMBERED_CHAINS || n >= REMEMBERED_STEPS || words != (__s32)words) {
+		w->scattered = 1;
+		return;
+	}
+	pt->chain[index].at[n] = (__s32)words;
+	w->check = step_hash(t, py, w->frame, w->check);
 }
 
 /* One frame outwards. 1: go on, 0: the last one, or broken. scratch: where the frames go; >= cfg.scratch_slots: nowhere, only the hash is wanted. */
@@ -189,7 +216,9 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 	if (!py || frame_load(t, w->frame, py->has_lasti))
 		return python_broken(w);
 	__u64 next = frame_word(t, w->frame + py->frame_back);
-	if (py->entry == PYTHON_ENTRY_SHIM && python_owner(t, py) >= py->shim_owner) {
+	if (w->counter)
+		step_note(t, py);
+	if (py->entry == PYTHON_ENTRY_SHIM && python_owner(t, py, w->frame) >= py->shim_owner) {
 		if (w->pending)
 			w->pending |= PYTHON_FRAME_ENTRY;
 		w->frame = next;
@@ -197,7 +226,7 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 	}
 	__u64 code = frame_word(t, w->frame + py->frame_code) & ~7ull; /* 3.14: the low bits are tags */
 	__u32 id;
-	if (!code || code >= USER_ADDR_MAX || python_identify(py, code, &id))
+	if (!code || code >= USER_ADDR_MAX || python_identify(w, py, code, &id))
 		return python_broken(w);
 	if (w->pending)
 		python_emit(w, s);
@@ -207,30 +236,45 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 	}
 	w->pending = python_frame_pack(code, python_unit(t, py, code));
 	w->pending_id = id;
-	if (py->entry == PYTHON_ENTRY_ALL || (py->entry == PYTHON_ENTRY_FLAG && python_owner(t, py)))
+	if (py->entry == PYTHON_ENTRY_ALL || (py->entry == PYTHON_ENTRY_FLAG && python_owner(t, py, w->frame)))
 		w->pending |= PYTHON_FRAME_ENTRY;
 	w->frame = next;
 	return next != 0;
 }
 
-/* Walks from the thread's innermost frame; 0: it has none. */
-__noinline int python_walk(struct thread_state *t, __u32 python, __u32 image, __u32 scratch)
+/* Finds the thread's innermost frame; 0: it has none. */
+__noinline int python_begin(struct thread_state *t, __u32 python)
 {
 	struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
+	__u64 interp;
 
 	if (!t || !py || !py->runtime)
 		return 0;
 	struct python_walk *w = &t->walk;
-	__u64 state = python_state(t, py);
+	w->python = python;
+	w->counter = 0;
+	w->state = python_state(t, py);
+	w->first = w->state ? python_first_frame(py, w->state) : 0;
+	/* What can't be read is no counter: the frames are walked. */
+	if (w->first && py->code_counter && !read_u64(w->state + py->tstate_interp, &interp))
+		(void)bpf_probe_read_user(&w->counter, sizeof(w->counter), (void *)(interp + py->code_counter));
+	return w->first != 0;
+}
 
-	w->frame = state ? python_first_frame(py, state) : 0;
-	if (!w->frame)
+/* Walks from there outwards; the number of frames. scratch: as in python_step. remember: which chain is filled; REMEMBERED_CHAINS: none. */
+__noinline int python_walk(struct thread_state *t, __u32 image, __u32 scratch, __u32 remember)
+{
+	if (!t)
 		return 0;
+	struct python_walk *w = &t->walk;
+
+	w->frame = w->first;
 	w->hash = table_mix(0x507974686f6eull, image);
 	w->pending = 0;
-	w->python = python;
-	w->n = 0;
-	w->flags = 0;
+	w->n = w->flags = w->newest = 0;
+	w->check = w->steps = 0;
+	w->scattered = remember >= REMEMBERED_CHAINS;
+	w->remember = remember;
 	NO_UNROLL
 	for (int i = 0; i < 2 * PYTHON_FRAMES_MAX; i++) /* shims count as steps */
 		if (!python_step(t, scratch))
@@ -240,6 +284,85 @@ __noinline int python_walk(struct thread_state *t, __u32 python, __u32 image, __
 		python_emit(w, s);
 	}
 	return w->n;
+}
+
+/* --- frames that were there lately --- */
+
+static __always_inline __u32 chain_place(const struct thread_state *t, const struct python_info *py)
+{
+	__u64 first = t->walk.first, h;
+
+	h = table_mix(table_mix(first, frame_word(t, first + py->frame_instr)), frame_word(t, first + py->frame_back));
+	return (__u32)(((h >> 32) * REMEMBERED_CHAINS) >> 32);
+}
+
+/* The chain's id, if the frames are those that are remembered there; 0: they are not. */
+__noinline __u64 chain_check(struct thread_state *t, struct remembered_chain *c)
+{
+	if (!t || !c)
+		return 0;
+	__u32 index = c->python;
+	struct python_info *py = bpf_map_lookup_elem(&pythons, &index);
+	__u64 check = 0, frame;
+	if (!py)
+		return 0;
+	NO_UNROLL
+	for (__u32 i = 0; i < REMEMBERED_STEPS; i++) {
+		if (i >= c->n)
+			break;
+		frame = c->first + (__s64)c->at[i] * 8;
+		if (frame_load(t, frame, 0))
+			return 0;
+		check = step_hash(t, py, frame, check);
+	}
+	return check == c->check ? c->id : 0;
+}
+
+/* 0: not remembered; *ret_place: where it would be. */
+static __always_inline __u64 chain_remembered(struct thread_state *t, __u32 image, __u32 *ret_place)
+{
+	struct python_walk *w = &t->walk;
+	__u32 python = w->python;
+	struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
+
+	*ret_place = REMEMBERED_CHAINS;
+	if (!w->counter || !py || frame_load(t, w->first, 0))
+		return 0;
+	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0,
+							BPF_LOCAL_STORAGE_GET_F_CREATE);
+	__u32 place = chain_place(t, py);
+	if (!pt || place >= REMEMBERED_CHAINS)
+		return 0;
+	*ret_place = place;
+	struct remembered_chain *c = &pt->chain[place];
+	if (c->first != w->first || c->state != w->state || c->counter != w->counter || c->image != image)
+		return 0;
+	return chain_check(t, c);
+}
+
+/* A counter that stands where co_version of the newest code object can't come from is none: the version's layout is another than we know. */
+#define COUNTER_AHEAD_MAX (1u << 20)
+
+static __always_inline void chain_remember(struct thread_state *t, __u32 image, __u64 id)
+{
+	struct python_walk *w = &t->walk;
+	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, 0);
+	__u32 place = w->remember;
+
+	if (!pt || place >= REMEMBERED_CHAINS)
+		return;
+	struct remembered_chain *c = &pt->chain[place];
+	c->first = 0;
+	if (w->scattered || w->flags || !w->newest || w->counter <= w->newest || w->counter - w->newest > COUNTER_AHEAD_MAX)
+		return;
+	c->state = w->state;
+	c->id = id;
+	c->check = w->check;
+	c->counter = w->counter;
+	c->image = image;
+	c->python = w->python;
+	c->n = w->steps;
+	c->first = w->first;
 }
 
 #endif

@@ -208,7 +208,7 @@ __noinline int chain_define(struct proc *p, struct thread_state *t, __u64 id)
 		loss_count(p, LOSS_SCRATCH_BUSY);
 		return 0;
 	}
-	(void)python_walk(t, p->python, p->id.image, scratch);
+	(void)python_walk(t, p->id.image, scratch, REMEMBERED_CHAINS);
 	struct python_chain *c = &s->chain;
 	c->first_seen_in = p->id;
 	c->python = p->python;
@@ -235,17 +235,27 @@ __noinline __u64 stack_python(struct proc *p, struct thread_state *t)
 {
 	if (!p || !t || !p->python)
 		return 0;
-	if (!python_walk(t, p->python, p->id.image, NO_SCRATCH)) {
+	__u32 image = p->id.image, place;
+	if (!python_begin(t, p->python)) {
 		stack_stat_add(python_foreign);
 		return 0;
 	}
-	__u64 id = hash_to_id(t->walk.hash);
 	stack_stat_add(python_taken);
+	__u64 id = chain_remembered(t, image, &place);
+	if (id) {
+		stack_stat_add(python_repeated);
+		return id;
+	}
+	if (!python_walk(t, image, NO_SCRATCH, place))
+		return 0;
+	id = hash_to_id(t->walk.hash);
 	struct python_chain *known = bpf_map_lookup_elem(&python_chains, &id);
 	if (!known)
 		return chain_define(p, t, id) ? id : 0;
-	if (known->n == t->walk.n)
+	if (known->n == t->walk.n) {
+		chain_remember(t, image, id);
 		return id;
+	}
 	loss_count(p, LOSS_STACK_COLLISION);
 	return 0;
 }

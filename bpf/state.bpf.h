@@ -115,9 +115,35 @@ struct python_walk {
 	__u64 hash;
 	__u64 pending; /* python_frame_pack; 0: none */
 	__u32 pending_id;
-	__u32 python;	/* index in `pythons` */
-	__u16 n, flags; /* enum python_chain_flag */
-	__u32 pad;
+	__u32 python;	 /* index in `pythons` */
+	__u16 n, flags;	 /* enum python_chain_flag */
+	__u32 newest;	 /* highest co_version among its code objects (3.12+) */
+	__u64 state;	 /* PyThreadState */
+	__u64 first;	 /* innermost frame */
+	__u64 check;	 /* hash of the words that name its frames */
+	__u32 steps;	 /* frames and shims so far */
+	__u32 counter;	 /* func_state.next_version; 0: none */
+	__u32 scattered; /* the frames lie too far from each other to be remembered */
+	__u32 remember;	 /* index in `chain` that is being filled */
+};
+
+/*
+ * Frames that this thread showed lately (3.12 and newer): where they lie, as words from the innermost one, and a hash of what stood there. Equal words
+ * are the same frames running the same code, if no code object was made since: CPython counts them.
+ */
+#define REMEMBERED_CHAINS 6
+#define REMEMBERED_STEPS 128
+
+struct remembered_chain {
+	__u64 state, first; /* first 0: empty */
+	__u64 id, check;
+	__u32 counter, image;
+	__u32 python, n;
+	__s32 at[REMEMBERED_STEPS];
+};
+
+struct python_thread {
+	struct remembered_chain chain[REMEMBERED_CHAINS];
 };
 
 /* A sum that this thread booked on lately: its stack's definition is stored. */

@@ -192,7 +192,7 @@ struct event {
 /* How stacks were taken. repeated: a stack that the thread showed lately, verified without unwinding. */
 struct stack_stat {
 	__u64 taken, repeated, unwound, defined;
-	__u64 python_taken, python_defined, python_foreign; /* foreign: the thread has no Python state of its own */
+	__u64 python_taken, python_repeated, python_defined, python_foreign; /* foreign: the thread has no Python state of its own */
 	__u64 cut[8];					    /* enum stack_cut, of those unwound */
 };
 

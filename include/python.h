@@ -57,7 +57,9 @@ struct python_info {
 	__u8 shim_owner;   /* 3 in 3.12 (FRAME_OWNED_BY_CSTACK) to 3.14 (FRAME_OWNED_BY_INTERPRETER) */
 	__u8 tsd;	   /* enum python_tsd */
 	__u8 minor;	   /* 3.minor */
-	__u8 pad[7];
+	__u8 pad;
+	__u16 tstate_interp; /* in PyThreadState: interp */
+	__u32 code_counter; /* in PyInterpreterState: func_state.next_version, which every new code object moves on; 0: none (before 3.12) */
 };
 
 #define PYTHON_FRAME_BYTES 128 /* read of a frame */

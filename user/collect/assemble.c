@@ -323,7 +323,7 @@ int assemble(struct assembly *a, struct snapshot **ret)
 	read_tables(&w);
 	s->procs = procview_list(a->follow, a->ranges, w.arena, w.now_ns, a->map, &s->n_procs);
 	s->n_stacks = w.n_stacks;
-	s->stacks = keep(w.arena, w.stacks, w.n_stacks, sizeof(*w.stacks));
+	s->stacks = w.stacks = keep(w.arena, w.stacks, w.n_stacks, sizeof(*w.stacks));
 	s->n_new_stacks = w.n_defs;
 	s->new_stacks = keep(w.arena, w.defs, w.n_defs, sizeof(*w.defs));
 	s->new_modules = places_take_new(a->places, w.arena, &s->n_new_modules);
