@@ -269,16 +269,21 @@ def site_faults(site, stack, allow_gone=False):
         yield "complete", f"not complete: {whole(stack)} ... {stack['frames'][-1]['name']}"
 
 
-def compare(truth, stacks):
-    """Each site against the stacks of its process. Returns (number of equal ones, [(what, label, text)])."""
+def match(truth, stacks):
+    """Stacks by the sizes of their blocks: yields (sites of one Python stack, [(stack, its sites)], sites that no stack fits)."""
     by_sum, groups = collections.defaultdict(list), collections.defaultdict(list)
     for s in stacks:
         by_sum[s["alloc_count_total"], s["alloc_bytes_total"]].append(s)
     for site in truth.sites:
         groups[json.dumps(site["frames"][:CUT + 1])].append(site)  # deeper ones are one stack when they are cut
-    equal, faults = 0, []
     for sites in groups.values():
-        found, left = stacks_of_group(sites, by_sum)
+        yield (sites, *stacks_of_group(sites, by_sum))
+
+
+def compare(truth, stacks):
+    """Each site against the stacks of its process. Returns (number of equal ones, [(what, label, text)])."""
+    equal, faults = 0, []
+    for _, found, left in match(truth, stacks):
         for stack, some in found:
             for site in some:
                 mine = [(what, site["label"], text) for what, text in site_faults(site, stack, site["gone"])]

@@ -133,7 +133,7 @@ def wait_for(path):
 
 
 def begin():
-    """`script FOLDER [wait]`: with `wait`, says that it is there and goes on when FOLDER/go is. The folder."""
+    """`script FOLDER [wait] [...]`: with `wait`, says that it is there and goes on when FOLDER/go is. The folder."""
     folder = sys.argv[1]
     if sys.argv[2:3] == ["wait"]:
         with open(os.path.join(folder, "ready.part"), "w", encoding="ascii") as f:
