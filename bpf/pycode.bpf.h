@@ -13,7 +13,8 @@ static __always_inline __u32 copy_user(__u8 *to, __u32 cap, __u64 from)
 	if (!bpf_probe_read_user(to, cap, (void *)from))
 		return cap;
 	barrier_var(in_page);
-	if (!in_page || in_page >= cap || bpf_probe_read_user(to, in_page, (void *)from))
+	/* One comparison: of two the compiler makes one of in_page - 1, and 6.1's verifier does not learn in_page's bound from it. */
+	if (in_page >= cap || bpf_probe_read_user(to, in_page, (void *)from))
 		return 0;
 	return in_page;
 }

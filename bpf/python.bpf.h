@@ -163,7 +163,7 @@ static __always_inline __u8 python_owner(const struct thread_state *t, const str
 /* What a code object says of itself. */
 static __always_inline int python_identify(struct python_walk *w, const struct python_info *py, __u64 code, __u32 *ret)
 {
-	__u64 words[PYTHON_CODE_ID_BYTES / 8], table[4];
+	__u64 words[PYTHON_CODE_ID_BYTES / 8];
 
 	if (bpf_probe_read_user(words, sizeof(words), (void *)(code + py->code_id)))
 		return -1;
@@ -174,9 +174,10 @@ static __always_inline int python_identify(struct python_walk *w, const struct p
 			w->newest = version;
 		return 0;
 	}
-	if (bpf_probe_read_user(table, sizeof(table), (void *)(words[10] + PYTHON_TABLE_HEAD)))
+	/* Into the same words: a chain of calls has 512 bytes of stack, on 6.1 rounded up by 32 per call. */
+	if (bpf_probe_read_user(words, 4 * sizeof(words[0]), (void *)(words[10] + PYTHON_TABLE_HEAD)))
 		return -1;
-	*ret = python_code_id_with(*ret, table);
+	*ret = python_code_id_with(*ret, words);
 	return 0;
 }
 
@@ -293,7 +294,9 @@ static __always_inline __u32 chain_place(const struct thread_state *t, const str
 	__u64 first = t->walk.first, h;
 
 	h = table_mix(table_mix(first, frame_word(t, first + py->frame_instr)), frame_word(t, first + py->frame_back));
-	return (__u32)(((h >> 32) * REMEMBERED_CHAINS) >> 32);
+	__u32 place = (__u32)(((h >> 32) * REMEMBERED_CHAINS) >> 32);
+	barrier_var(place); /* as in remember_place */
+	return place;
 }
 
 /* The chain's id, if the frames are those that are remembered there; 0: they are not. */

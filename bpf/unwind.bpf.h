@@ -463,8 +463,10 @@ static __always_inline void unwind_begin(struct thread_state *t, const struct st
 static __always_inline __u32 remember_place(const struct stack_start *from, __u64 caller)
 {
 	__u64 h = table_mix(table_mix(from->sp, from->pc), caller);
+	__u32 place = (__u32)(((h >> 32) * REMEMBERED) >> 32);
 
-	return (__u32)(((h >> 32) * REMEMBERED) >> 32);
+	barrier_var(place); /* 6.1's verifier does not see a product's bound: the callers' checks have to stay */
+	return place;
 }
 
 /* Id of the remembered stack, if it is this one; 0: it is not. */
