@@ -186,9 +186,13 @@ def same_file(a, b):
     return bool(a and b) and (not a.startswith("/") or not b.startswith("/")) and (a.endswith("/" + b) or b.endswith("/" + a))
 
 
+def base(name):
+    """Of a part or a copy that the compiler made: the function."""
+    return re.sub(r" \[clone [^\]]*\]|\.(cold|constprop|isra|part|lto_priv)[.\d]*", "", name)
+
+
 def explain_name(mine, their, outermost, addr, symbols, filt):
     """Why the two names of a frame differ; None: no reason."""
-    base = lambda n: re.sub(r" \[clone [^\]]*\]|\.(cold|constprop|isra|part|lto_priv)[.\d]*", "", n)
     if mine == their or mine == filt(their):
         return "equal"
     if not outermost:
@@ -269,8 +273,6 @@ def against_addr2line():
         classes, unexplained = judge(path, second, answers, symbols[path], lambda n: plain.get(n, n), others)
         total += classes
         strange += unexplained
-    if os.environ.get("NAMES_ALL"):
-        print("\n".join(strange))
     print(f"  {sum(total.values())} addresses of {len(binaries)} binaries, " +
           f"{sum(any(f[1] for f in v) for v in answers.values())} with a line, {sum(len(v) > 1 for v in answers.values())} with inlined calls")
     for name, n in total.most_common():
@@ -297,4 +299,41 @@ def split_debug_information_does_not_lie():
     h.check(named >= PER_BINARY // 2, f"only {named} of {len(addrs)} have a name")
 
 
-h.main(against_addr2line, split_debug_information_does_not_lie, root=False)
+def shared_debug_information_is_found():
+    """dwz -m: what two files share lies in a third one, found by its build id only. Without it there are symbols, and no lines."""
+    debug = Path("/usr/lib/debug/.build-id")
+    if not shutil.which("dwz") or not os.access("/usr/lib/debug", os.W_OK):
+        raise h.Skip("no dwz, or /usr/lib/debug can't be written")
+    pair = [made(n, "g++", "-g", "-O2", "-gdwarf-4", "-Wl,--build-id=sha1", f"-D{n}", TARGETS / "names_inline.cpp") for n in ("dwza", "dwzb")]
+    if not all(pair):
+        raise h.Skip("no g++")
+    whole = copied("dwzwhole", pair[0])
+    folder = Path(scratch.name)
+    if subprocess.run(["dwz", "-m", "shared.debug", *(p.name for p in pair)], cwd=folder, capture_output=True, check=False).returncode:
+        raise h.Skip("dwz could not share anything")
+    addrs = addresses(whole, Symbols(whole), 2)
+    tool = h.BUILD / "unit/test_sym_names"
+    before = ours(tool, [(whole, addrs)])
+    without = ours(tool, [(pair[0], addrs)])
+    bare = lambda name: re.sub(r"^dwz\w+\+", "", base(name))
+    for a in addrs:
+        (name, file, line), = without[pair[0], a]
+        h.check_equal((file, line), ("", 0), f"place of {a:#x} without the shared file")
+        h.check_equal(bare(name), bare(before[whole, a][-1][0]), f"name of {a:#x} without the shared file")
+    build_id = re.search(r"Build ID: ([0-9a-f]+)", run("readelf", "-nW", folder / "shared.debug"))[1]
+    shared = debug / build_id[:2] / f"{build_id[2:]}.debug"
+    parents = [p for p in (debug, shared.parent) if not p.exists()]
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        shutil.copy(folder / "shared.debug", shared)
+        with_it = ours(tool, [(pair[0], addrs)])
+    finally:
+        shared.unlink(missing_ok=True)
+        for p in reversed(parents):
+            p.rmdir()
+    for a in addrs:
+        h.check_equal([(bare(n), *place) for n, *place in with_it[pair[0], a]], [(bare(n), *place) for n, *place in before[whole, a]],
+                      f"frames of {a:#x} with the shared file")
+
+
+h.main(against_addr2line, shared_debug_information_is_found, split_debug_information_does_not_lie, root=False)
