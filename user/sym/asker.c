@@ -185,12 +185,13 @@ bool asker_post(struct asker *a, const struct question *q)
 	if (!start(a))
 		return false;
 	(void)pthread_mutex_lock(&a->lock);
-	if (a->head == a->tail)
+	if (a->head == a->tail) {
 		a->head = a->tail = 0;
+		(void)pthread_cond_signal(&a->asked); /* it waits for nothing but the first one */
+	}
 	if (a->tail < QUEUE_MAX) {
 		a->queue = grow_to(a->queue, &a->cap, a->tail + 1, sizeof(*a->queue));
 		a->queue[a->tail++] = *q;
-		(void)pthread_cond_signal(&a->asked);
 	}
 	(void)pthread_mutex_unlock(&a->lock);
 	return true;
