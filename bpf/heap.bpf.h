@@ -228,19 +228,23 @@ static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, con
 		book_alloc(p, k->layer, 0, bytes, sum);
 }
 
-/* Where a probed function was called from. */
-static __always_inline __u64 caller_read(struct proc *p, __u64 slot)
+/* Where a probed function was called from; the window is open then. */
+static __always_inline __u64 caller_read(__u64 sp, struct proc *p, struct thread_state *t, __u64 slot)
 {
 	__u64 caller = 0;
 
-	if (bpf_probe_read_user(&caller, sizeof(caller), (void *)slot))
+	window_open(t, sp);
+	if (word_at(t, slot, &caller))
 		loss_count(p, LOSS_USER_READ);
 	return caller;
 }
 
-static __always_inline struct stack_start heap_start(const struct pt_regs *ctx, const struct call_cookie *k, __u64 slot)
+static __always_inline struct stack_start heap_start(const struct pt_regs *ctx, const struct call_cookie *k, __u64 slot,
+						     __u64 caller)
 {
-	return (struct stack_start){ .pc = ctx->ip, .sp = ctx->sp, .bp = ctx->bp, .slot = slot, .site = k->site };
+	return (struct stack_start){
+		.pc = ctx->ip, .sp = ctx->sp, .bp = ctx->bp, .slot = slot, .caller = caller, .site = k->site
+	};
 }
 
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
@@ -251,18 +255,18 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 
 	if (!p || !(t = thread_need(p, t)))
 		return SKIP_RETURN;
-	__u64 slot = ctx->sp + k->slot_words * 8;
+	__u64 sp = ctx->sp, slot = sp + k->slot_words * 8;
 	if (is_nested(p, t, layer, slot))
 		return SKIP_RETURN;
 
-	__u64 caller = caller_read(p, slot), bytes = call_bytes(ctx, k);
+	__u64 caller = caller_read(sp, p, t, slot), bytes = call_bytes(ctx, k);
 	__u32 sum;
 	if (is_wrapped(&t->wrap, slot, caller)) {
 		sum = t->wrap.sum;
 		bytes = t->wrap.bytes;
 		t->wrap.slot = 0;
 	} else {
-		struct stack_start from = heap_start(ctx, k, slot);
+		struct stack_start from = heap_start(ctx, k, slot, caller);
 		sum = sum_of_stack(ctx, p, t, &from, layer);
 	}
 	struct inflight *c = inflight_of(t, layer);
@@ -361,13 +365,13 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 	enum layer layer = k->layer;
 	struct thread_state *t;
 	struct proc *p = heap_hit(&t);
-	__u64 slot = ctx->sp + k->slot_words * 8;
+	__u64 sp = ctx->sp, slot = sp + k->slot_words * 8;
 
 	if (!p || !(t = thread_need(p, t)))
 		return;
 	if (is_nested(p, t, layer, slot))
 		return;
-	__u64 caller = caller_read(p, slot);
+	__u64 caller = caller_read(sp, p, t, slot);
 	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
 	int inner = is_wrapped(&t->wrap, slot, caller), again = inner && slot == t->wrap.slot;
 	t->wrap.inner_slot = slot;
@@ -379,7 +383,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		t->wrap.bytes = reg_read(ctx, k->size_reg);
 	if (inner)
 		return;
-	struct stack_start from = heap_start(ctx, k, slot);
+	struct stack_start from = heap_start(ctx, k, slot, caller);
 	t->wrap.sum = sum_of_stack(ctx, p, t, &from, layer);
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
 	t->wrap.slot = slot;

@@ -65,7 +65,7 @@ static __always_inline __u64 python_own_state(struct thread_state *t, const stru
 /* The state that this thread runs with: before 3.12 that may be a subinterpreter's, which only the holder of the GIL tells. */
 static __always_inline __u64 python_state(struct thread_state *t, const struct python_info *py)
 {
-	__u64 thread = BPF_CORE_READ(bpf_get_current_task_btf(), thread.fsbase), current, owner;
+	__u64 thread = bpf_get_current_task_btf()->thread.fsbase, current, owner;
 	__u64 own = python_own_state(t, py, thread);
 
 	if (!py->tstate_current || read_u64(py->runtime + py->tstate_current, &current) || !current || current == own)
@@ -163,21 +163,27 @@ static __always_inline __u8 python_owner(const struct thread_state *t, const str
 /* What a code object says of itself. */
 static __always_inline int python_identify(struct python_walk *w, const struct python_info *py, __u64 code, __u32 *ret)
 {
-	__u64 words[PYTHON_CODE_ID_BYTES / 8];
+	__u64 words[PYTHON_CODE_ID_BYTES / 8], table[4], from = code + py->code_id;
 
-	if (bpf_probe_read_user(words, sizeof(words), (void *)(code + py->code_id)))
-		return -1;
-	*ret = python_code_id(words);
 	if (py->minor >= PYTHON_VERSIONED_MINOR) {
-		__u32 version = words[4] >> 32;
-		if (version > w->newest)
-			w->newest = version;
-		return 0;
+		if (read_u64(from + PYTHON_VERSION_WORD * 8, &words[0]))
+			return -1;
+		if (python_code_has_version(words[0], py->minor)) {
+			__u32 version = words[0] >> 32;
+			if (version > w->newest)
+				w->newest = version;
+			*ret = python_code_id_versioned(words[0]);
+			return 0;
+		}
 	}
-	/* Into the same words: a chain of calls has 512 bytes of stack, on 6.1 rounded up by 32 per call. */
-	if (bpf_probe_read_user(words, 4 * sizeof(words[0]), (void *)(words[10] + PYTHON_TABLE_HEAD)))
+	if (bpf_probe_read_user(words, sizeof(words), (void *)from))
 		return -1;
-	*ret = python_code_id_with(*ret, words);
+	*ret = python_code_id(words, py->minor);
+	if (py->minor >= PYTHON_VERSIONED_MINOR)
+		return 0;
+	if (bpf_probe_read_user(table, sizeof(table), (void *)(words[10] + PYTHON_TABLE_HEAD)))
+		return -1;
+	*ret = python_code_id_with(*ret, table);
 	return 0;
 }
 
@@ -193,14 +199,13 @@ static __always_inline void step_note(struct thread_state *t, const struct pytho
 {
 	struct python_walk *w = &t->walk;
 	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, 0);
-	__s64 words = (__s64)(w->frame - w->first) >> 3;
 	__u32 n = w->steps++, index = w->remember;
 
-	if (!pt || index >= REMEMBERED_CHAINS || n >= REMEMBERED_STEPS || words != (__s32)words) {
-		w->scattered = 1;
+	if (!pt || index >= REMEMBERED_CHAINS || n >= REMEMBERED_STEPS) {
+		w->too_many = 1;
 		return;
 	}
-	pt->chain[index].at[n] = (__s32)words;
+	pt->chain[index].at[n] = w->frame;
 	w->check = step_hash(t, py, w->frame, w->check);
 }
 
@@ -274,7 +279,7 @@ __noinline int python_walk(struct thread_state *t, __u32 image, __u32 scratch, _
 	w->pending = 0;
 	w->n = w->flags = w->newest = 0;
 	w->check = w->steps = 0;
-	w->scattered = remember >= REMEMBERED_CHAINS;
+	w->too_many = remember >= REMEMBERED_CHAINS;
 	w->remember = remember;
 	NO_UNROLL
 	for (int i = 0; i < 2 * PYTHON_FRAMES_MAX; i++) /* shims count as steps */
@@ -313,7 +318,7 @@ __noinline __u64 chain_check(struct thread_state *t, struct remembered_chain *c)
 	for (__u32 i = 0; i < REMEMBERED_STEPS; i++) {
 		if (i >= c->n)
 			break;
-		frame = c->first + (__s64)c->at[i] * 8;
+		frame = c->at[i];
 		if (frame_load(t, frame, 0))
 			return 0;
 		check = step_hash(t, py, frame, check);
@@ -356,7 +361,8 @@ static __always_inline void chain_remember(struct thread_state *t, __u32 image, 
 		return;
 	struct remembered_chain *c = &pt->chain[place];
 	c->first = 0;
-	if (w->scattered || w->flags || !w->newest || w->counter <= w->newest || w->counter - w->newest > COUNTER_AHEAD_MAX)
+	if (w->too_many || w->flags || !w->newest || w->counter <= w->newest ||
+	    w->counter - w->newest > COUNTER_AHEAD_MAX)
 		return;
 	c->state = w->state;
 	c->id = id;

@@ -63,7 +63,7 @@ static __always_inline __u64 hash_to_id(__u64 hash)
 
 __noinline int stack_same(struct stack *a, struct stack *b)
 {
-	if (!a || !b || a->n_ips != b->n_ips || a->site != b->site)
+	if (!a || !b || a->n_ips != b->n_ips || a->site != b->site || a->cut != b->cut)
 		return 0;
 	NO_UNROLL
 	for (int i = 0; i < STACK_MAX_FRAMES; i++) {
@@ -83,7 +83,8 @@ __noinline __u64 stack_define(struct proc *p, struct thread_state *t, __u32 scra
 	if (!p || !t || !s)
 		return 0;
 	struct stack *st = &s->stack;
-	__u64 id = hash_to_id(t->unwind.hash);
+	/* Of what is shown: a word that was refused as a return address makes no other stack of it, how it ended does. */
+	__u64 id = hash_to_id(table_mix(t->unwind.listed, t->unwind.cut));
 	st->first_seen_in = p->id;
 	st->site = (__u16)site;
 	st->cut = t->unwind.cut;
@@ -147,20 +148,21 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 		return 0;
 	__u64 seed = table_mix(0x7469646d61726bull, (__u64)p->id.image << 16 | from->site), caller = from->pc, id = 0;
 
-	stack_end_guess(t, from->sp);
-	t->window_bytes = 0;
-	(void)window_load(t, from->sp); /* what can't be read shows at the first word that is wanted */
-	if (from->slot && word_at(t, from->slot, &caller))
-		loss_count(p, LOSS_USER_READ);
+	if (from->slot)
+		caller = from->caller;
+	else
+		window_open(t, from->sp);
 	__u32 place = remember_place(from, caller);
-	stack_stat_add(taken);
 	if (place < REMEMBERED && is_remembered(&t->remembered[place], p, from))
 		id = remembered_check(t, from, seed, place);
+	struct stack_stat *stat = stack_stats();
 	t->was_repeated = id != 0;
-	if (id) {
-		stack_stat_add(repeated);
-		return id;
+	if (stat) {
+		stat->taken++;
+		stat->repeated += id != 0;
 	}
+	if (id)
+		return id;
 	__u32 scratch = scratch_claim();
 	if (scratch == NO_SCRATCH) {
 		loss_count(p, LOSS_SCRATCH_BUSY);
@@ -197,67 +199,76 @@ static __always_inline void python_tell(struct proc *p, __u64 id)
 	bpf_ringbuf_submit(e, 0); /* wakes user space unless it is at work already */
 }
 
-/* Walks once more, into a scratch slot, and stores the chain. 1: it is stored. */
-__noinline int chain_define(struct proc *p, struct thread_state *t, __u64 id)
+/* Stores the chain that was walked into the scratch slot. 1: it is stored. */
+__noinline int chain_define(struct proc *p, struct thread_state *t, __u32 scratch, __u64 id)
 {
-	if (!p || !t)
-		return 0;
-	__u32 scratch = scratch_claim();
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
-	if (scratch == NO_SCRATCH || !s) {
-		loss_count(p, LOSS_SCRATCH_BUSY);
+
+	if (!p || !t || !s)
 		return 0;
-	}
-	(void)python_walk(t, p->id.image, scratch, REMEMBERED_CHAINS);
 	struct python_chain *c = &s->chain;
 	c->first_seen_in = p->id;
 	c->python = p->python;
 	c->n = t->walk.n;
 	c->flags = t->walk.flags;
-	/* The frames are this thread's own: nobody changes them while it is here. */
-	long err = hash_to_id(t->walk.hash) == id ? bpf_map_update_elem(&python_chains, &id, c, BPF_NOEXIST) : -1;
-	if (!err)
-		(void)chain_tell(p, scratch);
-	scratch_release(scratch);
+	long err = bpf_map_update_elem(&python_chains, &id, c, BPF_NOEXIST);
 	if (err && err != ERR_EXIST) {
 		loss_count(p, LOSS_STACKS_FULL);
 		return 0;
 	}
 	if (!err) {
+		(void)chain_tell(p, scratch);
 		stack_stat_add(python_defined);
 		python_tell(p, id);
 	}
 	return 1;
 }
 
+/* Walks, and makes the chain known. Its id; 0: there is none, or it could not be stored. */
+__noinline __u64 chain_walk(struct proc *p, struct thread_state *t, __u32 remember)
+{
+	if (!p || !t)
+		return 0;
+	__u32 image = p->id.image, scratch = scratch_claim();
+	int n = python_walk(t, image, scratch, remember); /* without a slot it still finds out which chain it is */
+	__u64 id = n ? hash_to_id(t->walk.hash) : 0;
+	struct python_chain *known = bpf_map_lookup_elem(&python_chains, &id);
+
+	if (n && known && known->n != t->walk.n) {
+		loss_count(p, LOSS_STACK_COLLISION);
+		id = 0;
+	} else if (n && known) {
+		chain_remember(t, image, id);
+	} else if (n && scratch == NO_SCRATCH) {
+		loss_count(p, LOSS_SCRATCH_BUSY);
+		id = 0;
+	} else if (n && !chain_define(p, t, scratch, id)) {
+		id = 0;
+	}
+	if (scratch != NO_SCRATCH)
+		scratch_release(scratch);
+	return id;
+}
+
 /* The id of the thread's Python frames; 0: it has none. */
 __noinline __u64 stack_python(struct proc *p, struct thread_state *t)
 {
+	__u32 place;
+
 	if (!p || !t || !p->python)
 		return 0;
-	__u32 image = p->id.image, place;
+	struct stack_stat *stat = stack_stats();
 	if (!python_begin(t, p->python)) {
-		stack_stat_add(python_foreign);
+		if (stat)
+			stat->python_foreign++;
 		return 0;
 	}
-	stack_stat_add(python_taken);
-	__u64 id = chain_remembered(t, image, &place);
-	if (id) {
-		stack_stat_add(python_repeated);
-		return id;
+	__u64 id = chain_remembered(t, p->id.image, &place);
+	if (stat) {
+		stat->python_taken++;
+		stat->python_repeated += id != 0;
 	}
-	if (!python_walk(t, image, NO_SCRATCH, place))
-		return 0;
-	id = hash_to_id(t->walk.hash);
-	struct python_chain *known = bpf_map_lookup_elem(&python_chains, &id);
-	if (!known)
-		return chain_define(p, t, id) ? id : 0;
-	if (known->n == t->walk.n) {
-		chain_remember(t, image, id);
-		return id;
-	}
-	loss_count(p, LOSS_STACK_COLLISION);
-	return 0;
+	return id ? id : chain_walk(p, t, place);
 }
 
 /* The page that the kernel maps into a process for return trampolines (kernel/events/uprobes.c: xol_area). 0: none yet. */
@@ -277,6 +288,11 @@ static __always_inline __u64 trampoline_of(struct thread_state *t, __u32 image)
 static __always_inline void stack_take(struct proc *p, struct thread_state *t, struct stack_start *from,
 				       enum layer layer, struct stack_ids *ret)
 {
+	if (cfg.no_stacks) {
+		ret->native = ret->python = 0;
+		ret->id = layer;
+		return;
+	}
 	(void)trampoline_of(t, p->id.image);
 	ret->native = stack_native(p, t, from);
 	ret->python = stack_python(p, t);

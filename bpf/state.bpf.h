@@ -68,9 +68,10 @@ struct map_call {
 /* A stack on its way outwards. */
 struct unwind {
 	__u64 pc, sp, bp;
-	__u64 bp_slot;	/* where bp was loaded from; 0: it is the register of the hit */
-	__u64 start_sp; /* of the hit: slots are remembered relative to it */
-	__u64 hash, check;
+	__u64 bp_slot;			      /* where bp was loaded from; 0: it is the register of the hit */
+	__u64 start_sp;			      /* of the hit: slots are remembered relative to it */
+	__u64 hash, check;		      /* of what is remembered */
+	__u64 listed;			      /* hash of the frames so far */
 	__u64 range_start, range_bytes, bias; /* the mapping of the frame before: most often of the next, too */
 	__u32 page, n;
 	__u64 instance;	  /* struct return_instance: the next one to look at; 0: not begun */
@@ -115,20 +116,20 @@ struct python_walk {
 	__u64 hash;
 	__u64 pending; /* python_frame_pack; 0: none */
 	__u32 pending_id;
-	__u32 python;	 /* index in `pythons` */
-	__u16 n, flags;	 /* enum python_chain_flag */
-	__u32 newest;	 /* highest co_version among its code objects (3.12+) */
-	__u64 state;	 /* PyThreadState */
-	__u64 first;	 /* innermost frame */
-	__u64 check;	 /* hash of the words that name its frames */
-	__u32 steps;	 /* frames and shims so far */
-	__u32 counter;	 /* func_state.next_version; 0: none */
-	__u32 scattered; /* the frames lie too far from each other to be remembered */
-	__u32 remember;	 /* index in `chain` that is being filled */
+	__u32 python;	/* index in `pythons` */
+	__u16 n, flags; /* enum python_chain_flag */
+	__u32 newest;	/* highest co_version among its code objects (3.12+) */
+	__u64 state;	/* PyThreadState */
+	__u64 first;	/* innermost frame */
+	__u64 check;	/* hash of the words that name its frames */
+	__u32 steps;	/* frames and shims so far */
+	__u32 counter;	/* func_state.next_version; 0: none */
+	__u32 too_many; /* frames to be remembered */
+	__u32 remember; /* index in `chain` that is being filled */
 };
 
 /*
- * Frames that this thread showed lately (3.12 and newer): where they lie, as words from the innermost one, and a hash of what stood there. Equal words
+ * Frames that this thread showed lately (3.13 and newer): where they lie and a hash of what stood there. Equal words
  * are the same frames running the same code, if no code object was made since: CPython counts them.
  */
 #define REMEMBERED_CHAINS 6
@@ -139,7 +140,7 @@ struct remembered_chain {
 	__u64 id, check;
 	__u32 counter, image;
 	__u32 python, n;
-	__s32 at[REMEMBERED_STEPS];
+	__u64 at[REMEMBERED_STEPS];
 };
 
 struct python_thread {

@@ -40,6 +40,7 @@
 struct stack_start {
 	__u64 pc, sp, bp;
 	__u64 slot; /* where the first return address stands, as the planner found; 0: pc itself is the first address */
+	__u64 caller; /* what stands there */
 	__u16 site;
 };
 
@@ -94,7 +95,8 @@ static __always_inline int word_at(struct thread_state *t, __u64 addr, __u64 *re
 static __always_inline void stack_end_guess(struct thread_state *t, __u64 sp)
 {
 	struct task_struct *task = bpf_get_current_task_btf();
-	__u64 main_end = BPF_CORE_READ(task, mm, start_stack), block = BPF_CORE_READ(task, thread.fsbase);
+	__u64 main_end = task->mm->start_stack,
+	      block = task->thread.fsbase; /* plain loads: a helper call per hop costs more than the guess is worth */
 
 	if (sp < main_end && main_end - sp < STACK_SPAN_MAX)
 		t->stack_end = (main_end + 8) & ~7ull;
@@ -102,6 +104,14 @@ static __always_inline void stack_end_guess(struct thread_state *t, __u64 sp)
 		t->stack_end = block & ~7ull;
 	else
 		t->stack_end = 0;
+}
+
+/* The window begins at the stack pointer. What can't be read shows at the first word that is wanted. */
+static __always_inline void window_open(struct thread_state *t, __u64 sp)
+{
+	stack_end_guess(t, sp);
+	t->window_bytes = 0;
+	(void)window_load(t, sp & ~7ull);
 }
 
 /* --- which rule --- */
@@ -291,7 +301,7 @@ static __always_inline int unwind_by_fp(struct thread_state *t, __u64 layout)
 	if (!unwind_leave(t, fp + 16))
 		return 0;
 	/* Any word could have stood there: it is a return address only if it leads to code. */
-	return range_find(layout, u->pc - 1) ? 1 : unwind_cut(u, CUT_NO_ROW);
+	return unwind_place(u, layout, u->pc - 1) ? unwind_cut(u, CUT_NO_ROW) : 1;
 }
 
 /* Behind the kernel's signal frame goes on what the signal interrupted. */
@@ -345,7 +355,9 @@ static __always_inline void unwind_bp(struct thread_state *t, const struct unwin
 
 	if (r->bp == UNWIND_BP_SAME)
 		return;
-	u->bp_lost = r->bp == UNWIND_BP_LOST || (r->bp == UNWIND_BP_AT_BP && bp_use(t)) || word_at(t, at, &u->bp);
+	u->bp_lost = r->bp == UNWIND_BP_LOST || (r->bp == UNWIND_BP_AT_BP && bp_use(t));
+	if (!u->bp_lost && word_at(t, at, &u->bp))
+		u->bp_lost = u->forgettable = 1; /* it may be in memory the next time */
 	u->bp_slot = at;
 	u->bp_noted = 0;
 }
@@ -427,6 +439,7 @@ __noinline int unwind_all(struct proc *p, struct thread_state *t, __u32 scratch,
 	NO_UNROLL
 	for (int i = 0; i < STACK_MAX_FRAMES; i++) {
 		s->stack.ip[i] = unwind_listed(&t->unwind);
+		t->unwind.listed = table_mix(t->unwind.listed, s->stack.ip[i]);
 		t->unwind.n = i + 1;
 		if (!unwind_step(p, t, 0))
 			return 0;
@@ -444,7 +457,7 @@ static __always_inline void unwind_begin(struct thread_state *t, const struct st
 	u->sp = u->start_sp = from->sp;
 	u->bp = from->bp;
 	u->bp_slot = 0;
-	u->hash = seed;
+	u->hash = u->listed = seed;
 	u->check = 0;
 	u->range_start = u->range_bytes = 0;
 	u->n = 0;

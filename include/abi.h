@@ -192,8 +192,9 @@ struct event {
 /* How stacks were taken. repeated: a stack that the thread showed lately, verified without unwinding. */
 struct stack_stat {
 	__u64 taken, repeated, unwound, defined;
-	__u64 python_taken, python_repeated, python_defined, python_foreign; /* foreign: the thread has no Python state of its own */
-	__u64 cut[8];					    /* enum stack_cut, of those unwound */
+	__u64 python_taken, python_repeated, python_defined,
+		python_foreign; /* foreign: the thread has no Python state of its own */
+	__u64 cut[8];		/* enum stack_cut, of those unwound */
 };
 
 struct cpu_stat {
@@ -221,7 +222,7 @@ struct config {
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
 	__u32 by_thread;	      /* != 0: sums of one thread each */
 	__u32 record_hits;	      /* one of so many, for the tests' oracle (include/hit.h); 0: none */
-	__u32 pad;
+	__u32 no_stacks;  /* != 0: all calls are booked on the layer's unknown stack (for measuring what stacks cost) */
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };
 

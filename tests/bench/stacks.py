@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-What a stack costs: run time of the programs per allocation, as the kernel measures it (entry and return together), for stacks of 20
-native frames and of 20 native and 20 Python frames, repeated and never seen before. Printed beside the same allocations of a
-program whose stack is 2 frames deep, so that what the stack costs stands by itself. Needs root. stacks.py [ROUNDS]
+What a stack costs: run time of the programs per allocation (entry and return), as the kernel measures it, less that of the same
+allocations with stacks left out (TIDEMARK_NO_STACKS), measured in turn. For stacks of 20 native frames and of 20 native and 20 Python
+frames, repeated and never seen before. Needs root. stacks.py [ROUNDS]; PYTHON="python3.12 ..." chooses the interpreter.
 """
-import json
 import os
 import shutil
 import statistics
@@ -14,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from run import BUILD, TOOL, Failure, Pair, Progtime, Watch, against, end, heading, own_libc, programs_of, row, run, spread, start, wait_until
+from run import BUILD, Failure, Progtime, Watch, against, end, heading, own_libc, programs_of, row, run, spread, start
 
 HERE = Path(__file__).resolve().parent
 CALLS = {"same": 20000, "new": 1000}
@@ -55,52 +54,26 @@ def entry_cost(progtime, ids, target, what, n):
     return (ns_after - ns) / (hits_after - hits) * 2
 
 
-def frames_of(lines, pid):
-    """Depth of the deepest stack: native and Python frames."""
-    deepest = max((l for l in lines if l["pid"] == pid), key=lambda l: len(l["frames"]), default=None)
-    kinds = [f["kind"] for f in deepest["frames"]] if deepest else []
-    return kinds.count("native"), kinds.count("python")
-
-
-def measure(target, env, rounds):
-    progtime, watch = Progtime(), Watch(target.pid, env).attached()
+def measure(argv, env, bare):
+    """Nanoseconds per allocation, by kind of stack; bare: without stacks."""
+    target, progtime = Target(argv, env), Progtime()
+    watch = Watch(target.pid, dict(env, TIDEMARK_NO_STACKS="1") if bare else env).attached()
     ids = programs_of(watch.p.pid)
-    costs = {what: [] for what in CALLS}
     target.run("same", 2000)
-    for _ in range(rounds):
-        for what, n in CALLS.items():
-            costs[what].append(entry_cost(progtime, ids, target, what, n))
-    stats = watch.ticks[-1][1]["self"].get("stacks", {})
+    costs = {what: entry_cost(progtime, ids, target, what, n) for what, n in CALLS.items()}
     watch.end()
     progtime.end()
-    return costs, stats
+    target.end()
+    return costs
 
 
 def pythons():
     """An interpreter of 3.11 or newer whose malloc calls are libc's."""
-    for name in ("python3.14", "python3.13", "python3.12", "python3.11", "python3"):
+    for name in os.environ.get("PYTHON", "python3.14 python3.13 python3.12 python3.11 python3").split():
         path = shutil.which(name, path="/usr/bin:/usr/local/bin:" + os.environ.get("PATH", ""))
         if path and subprocess.run([path, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], check=False).returncode == 0:
             return path
     raise Failure("no Python of 3.11 or newer")
-
-
-def shallow(env, rounds):
-    """Entry and return of an allocation whose stack is 2 frames: what is not the stack's."""
-    target, progtime = Pair(env), Progtime()
-    watch = Watch(target.pid, env).attached()
-    ids, found = programs_of(watch.p.pid), []
-
-    class Two:
-        def run(self, _, n):
-            target.run(n)
-
-    for _ in range(rounds):
-        found.append(entry_cost(progtime, ids, Two(), "same", CALLS["same"]))
-    watch.end()
-    progtime.end()
-    target.end()
-    return found
 
 
 def main():
@@ -109,16 +82,14 @@ def main():
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else ROUNDS
     with tempfile.TemporaryDirectory(prefix="tidemark-libc-") as d:
         env = own_libc(Path(d))
-        heading("program time per allocation (entry and return), ns", "least", "median", "most")
-        row("stack of main only", *spread(shallow(env, rounds), 0))
+        heading("program time per allocation, ns", "least", "median", "most")
         for kind, argv in (("native", [BUILD / "bench/depth"]), ("merged", [pythons(), "-S", HERE / "depth.py"])):
-            target = Target(argv, env)
-            costs, stats = measure(target, env, rounds)
-            target.end()
-            for what, taken in costs.items():
-                row(f"20 frames {kind}, {'repeated' if what == 'same' else 'new'}", *spread(taken, 0),
-                    against(BARS[kind, what], statistics.median(taken)))
-            row("", "", "", "", f"last interval: {json.dumps({k: stats.get(k) for k in ('taken', 'repeated', 'unwound', 'defined')})}")
+            taken = [(measure(argv, env, True), measure(argv, env, False)) for _ in range(rounds)]
+            row(f"no stacks ({Path(argv[0]).name})", *spread([bare["same"] for bare, _ in taken], 0))
+            for what, text in (("same", "repeated"), ("new", "new")):
+                row(f"with 20 frames {kind}, {text}", *spread([full[what] for _, full in taken], 0))
+                cost = [full[what] - bare[what] for bare, full in taken]
+                row("  the stack", *spread(cost, 0), against(BARS[kind, what], statistics.median(cost)))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@
 #include "collect/pynames.h"
 #include "util/mem.h"
 
+#define MINOR 12
 #define GONE "<gone>"
 #define CODE_ID 56
 
@@ -29,7 +30,7 @@ static const struct py_names names312 = {
 	.str_compact_data = 56,
 	.bytes_size = 16,
 	.bytes_data = 32,
-	.minor = 12,
+	.minor = MINOR,
 };
 
 #define FAKE_BASE 0x500000000000ull
@@ -124,7 +125,7 @@ static uint32_t fake_id(struct fake *f, size_t i)
 
 	fake_build(f, i);
 	memcpy(w, f->page + CODE_ID, sizeof(w));
-	return python_code_id(w);
+	return python_code_id(w, MINOR);
 }
 
 static void push(struct python_chain *c, uint64_t addr, uint32_t id)

@@ -164,12 +164,12 @@ static uint32_t id_of(pid_t pid, uint64_t addr, unsigned int minor)
 	if (process_vm_readv(pid, &to, 1, &from, 1, 0) != sizeof(w))
 		return 0;
 	if (minor >= PYTHON_VERSIONED_MINOR)
-		return python_code_id(w);
+		return python_code_id(w, minor);
 	to = (struct iovec){ t, sizeof(t) };
 	from = (struct iovec){ (void *)(uintptr_t)(w[ARRAY_SIZE(w) - 1] + PYTHON_TABLE_HEAD), sizeof(t) };
 	if (process_vm_readv(pid, &to, 1, &from, 1, 0) != sizeof(t))
 		return 0;
-	return python_code_id_with(python_code_id(w), t);
+	return python_code_id_with(python_code_id(w, minor), t);
 }
 
 static char *text_of(const char *hex)

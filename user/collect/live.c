@@ -212,6 +212,7 @@ static int load(struct live_source *s, char **ret_why)
 		lo.cfg.cgroup_level = t->cgroup.level;
 		lo.cfg.adopt_flags = target_flags(&s->opts) | PROC_NAMED;
 	}
+	lo.cfg.no_stacks = getenv("TIDEMARK_NO_STACKS") != NULL;
 	lo.cfg.by_thread = s->opts.by_thread;
 	lo.cfg.record_hits = getenv("TIDEMARK_HITS") ? HITS_EVERY : 0;
 	lo.live_max = live_max ? (uint32_t)strtoul(live_max, NULL, 10) : 0;

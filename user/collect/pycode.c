@@ -154,7 +154,7 @@ bool pycode_is_head_of(const struct py_source *s, const struct py_head *head, ui
 	__u64 w[PYTHON_CODE_ID_BYTES / sizeof(__u64)];
 
 	memcpy(w, head->bytes + s->code_id_offset, sizeof(w));
-	uint32_t is = python_code_id(w);
+	uint32_t is = python_code_id(w, s->layout->minor);
 	if (is_table_part_of_id(s))
 		is = python_code_id_with(is, head->table);
 	return is_alive(head) && is == id;

@@ -63,9 +63,9 @@ const struct py_row py_rows[PY_ROWS_NR] = {
 	/* 3.12.1 */
 	{
 		.process.info = {
-		  .tss_key = 1544, .tstate_interp = 16, .code_counter = 269816, .tstate_thread = 136, .tstate_frame = 56,
-		  .frame_back = 8, .frame_instr = 56, .frame_owner = 70, .code_start = 192, .code_id = 56, .has_cframe = 1,
-		  .entry = 2, .shim_owner = 3, .minor = 12,
+		  .tss_key = 1544, .tstate_thread = 136, .tstate_frame = 56, .frame_back = 8, .frame_instr = 56,
+		  .frame_owner = 70, .code_start = 192, .code_id = 56, .has_cframe = 1, .entry = 2, .shim_owner = 3,
+		  .minor = 12,
 		},
 		.process.names = {
 		  .code_name = 120, .code_qualname = 128, .code_filename = 112, .code_firstlineno = 68, .code_linetable = 136,

@@ -353,6 +353,7 @@ static void put_stack_stat(struct jsonw *w, const struct stack_stat *s)
 	jsonw_u64(w, "defined", s->defined);
 	jsonw_number(w, "repeated_pct", s->taken ? 100.0 * (double)s->repeated / (double)s->taken : NAN, DECIMALS_RATE);
 	jsonw_u64(w, "python_taken", s->python_taken);
+	jsonw_u64(w, "python_repeated", s->python_repeated);
 	jsonw_u64(w, "python_defined", s->python_defined);
 	jsonw_u64(w, "python_foreign", s->python_foreign);
 	jsonw_object(w, "cut");
