@@ -256,7 +256,7 @@ static inline void *host_array_elem(struct host_map *m, uint32_t index)
 static inline void *host_map_lookup(struct host_map *m, const void *key)
 {
 	host_point();
-	if (m->type != BPF_MAP_TYPE_HASH && m->type != BPF_MAP_TYPE_ARRAY_OF_MAPS)
+	if (m->type == BPF_MAP_TYPE_ARRAY || m->type == BPF_MAP_TYPE_PERCPU_ARRAY)
 		return host_array_elem(m, *(const uint32_t *)key);
 	struct host_elem *e = *host_map_link(m, key);
 	return e ? e->value : NULL;
@@ -275,7 +275,7 @@ static inline void *host_inner_new(struct host_map *m, uint32_t index)
 static inline long host_map_update(struct host_map *m, const void *key, const void *value, uint64_t flags)
 {
 	host_point();
-	assert(m->type == BPF_MAP_TYPE_HASH);
+	assert(m->type == BPF_MAP_TYPE_HASH || m->type == BPF_MAP_TYPE_LRU_HASH);
 	if (m->fail_cnt && m->fail_cnt--)
 		return m->fail_with;
 	struct host_elem **at = host_map_link(m, key), *old = *at;
