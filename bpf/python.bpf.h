@@ -105,10 +105,18 @@ __noinline int frame_load(struct thread_state *t, __u64 frame, __u32 alone)
 	}
 	if (in_page > PAGE_BYTES - PYTHON_FRAME_BYTES)
 		base = frame + PYTHON_FRAME_BYTES - WINDOW_BYTES;
-	if (bpf_probe_read_user(t->window, WINDOW_BYTES, (void *)base))
+	if (!bpf_probe_read_user(t->window, WINDOW_BYTES, (void *)base)) {
+		t->window_base = base;
+		t->window_bytes = WINDOW_BYTES;
+		return 0;
+	}
+	/* A small frame at the end of its chunk, behind which nothing is mapped. */
+	__u64 rest = PAGE_BYTES - in_page;
+	barrier_var(rest);
+	if (!rest || rest > WINDOW_BYTES || bpf_probe_read_user(t->window, rest, (void *)frame))
 		return -1;
-	t->window_base = base;
-	t->window_bytes = WINDOW_BYTES;
+	t->window_base = frame;
+	t->window_bytes = rest;
 	return 0;
 }
 
@@ -273,6 +281,7 @@ __noinline int python_walk(struct thread_state *t, __u32 image, __u32 scratch, _
 	if (!t)
 		return 0;
 	struct python_walk *w = &t->walk;
+	int more = 1;
 
 	w->frame = w->first;
 	w->hash = table_mix(0x507974686f6eull, image);
@@ -282,9 +291,10 @@ __noinline int python_walk(struct thread_state *t, __u32 image, __u32 scratch, _
 	w->too_many = remember >= REMEMBERED_CHAINS;
 	w->remember = remember;
 	NO_UNROLL
-	for (int i = 0; i < 2 * PYTHON_FRAMES_MAX; i++) /* shims count as steps */
-		if (!python_step(t, scratch))
-			break;
+	for (int i = 0; more && i < 2 * PYTHON_FRAMES_MAX; i++) /* shims count as steps */
+		more = python_step(t, scratch);
+	if (more) /* most likely a circle of shims */
+		w->flags |= PYTHON_CHAIN_CUT;
 	if (w->pending && w->n < PYTHON_FRAMES_MAX) {
 		struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 		python_emit(w, s);

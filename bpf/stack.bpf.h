@@ -231,7 +231,7 @@ __noinline __u64 chain_walk(struct proc *p, struct thread_state *t, __u32 rememb
 		return 0;
 	__u32 image = p->id.image, scratch = scratch_claim();
 	int n = python_walk(t, image, scratch, remember); /* without a slot it still finds out which chain it is */
-	__u64 id = n ? hash_to_id(t->walk.hash) : 0;
+	__u64 id = n ? hash_to_id(table_mix(t->walk.hash, t->walk.flags)) : 0; /* a chain that was cut is another one */
 	struct python_chain *known = bpf_map_lookup_elem(&python_chains, &id);
 
 	if (n && known && known->n != t->walk.n) {
