@@ -273,6 +273,7 @@ static inline void thread_exit(struct thread *th)
 	if (!th->process->signal.live.counter)
 		proc_gone(&th->task);
 	host_storage_drop(&threads, &th->task);
+	host_storage_drop(&python_threads, &th->task);
 	host_unmap_region(th->task.mm, stack_top(th) - STACK_BYTES);
 }
 
