@@ -239,12 +239,18 @@ static __always_inline __u64 caller_read(__u64 sp, struct proc *p, struct thread
 	return caller;
 }
 
-static __always_inline struct stack_start heap_start(const struct pt_regs *ctx, const struct call_cookie *k, __u64 slot,
-						     __u64 caller)
+static __always_inline struct stack_start *heap_start(struct thread_state *t, const struct pt_regs *ctx,
+						      const struct call_cookie *k, __u64 slot, __u64 caller)
 {
-	return (struct stack_start){
-		.pc = ctx->ip, .sp = ctx->sp, .bp = ctx->bp, .slot = slot, .caller = caller, .site = k->site
-	};
+	struct stack_start *from = &t->start;
+
+	from->pc = ctx->ip;
+	from->sp = ctx->sp;
+	from->bp = ctx->bp;
+	from->slot = slot;
+	from->caller = caller;
+	from->site = k->site;
+	return from;
 }
 
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
@@ -266,8 +272,7 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 		bytes = t->wrap.bytes;
 		t->wrap.slot = 0;
 	} else {
-		struct stack_start from = heap_start(ctx, k, slot, caller);
-		sum = sum_of_stack(ctx, p, t, &from, layer);
+		sum = sum_of_stack(ctx, p, t, heap_start(t, ctx, k, slot, caller), layer);
 	}
 	struct inflight *c = inflight_of(t, layer);
 	if (is_return_unsafe(p, k, bytes)) {
@@ -383,8 +388,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		t->wrap.bytes = reg_read(ctx, k->size_reg);
 	if (inner)
 		return;
-	struct stack_start from = heap_start(ctx, k, slot, caller);
-	t->wrap.sum = sum_of_stack(ctx, p, t, &from, layer);
+	t->wrap.sum = sum_of_stack(ctx, p, t, heap_start(t, ctx, k, slot, caller), layer);
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
 	t->wrap.slot = slot;
 }

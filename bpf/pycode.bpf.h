@@ -82,7 +82,7 @@ __noinline int code_tell(struct proc *p, __u64 code, __u32 id)
 }
 
 /* All of a chain that was just written into a scratch slot. */
-__noinline int chain_tell(struct proc *p, __u32 scratch)
+static __always_inline int chain_tell(struct proc *p, __u32 scratch)
 {
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 

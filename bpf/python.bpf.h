@@ -171,7 +171,7 @@ static __always_inline __u8 python_owner(const struct thread_state *t, const str
 /* What a code object says of itself. */
 static __always_inline int python_identify(struct python_walk *w, const struct python_info *py, __u64 code, __u32 *ret)
 {
-	__u64 words[PYTHON_CODE_ID_BYTES / 8], table[4], from = code + py->code_id;
+	__u64 *words = w->code_words, *table = w->table_words, from = code + py->code_id;
 
 	if (py->minor >= PYTHON_VERSIONED_MINOR) {
 		if (read_u64(from + PYTHON_VERSION_WORD * 8, &words[0]))
@@ -184,12 +184,12 @@ static __always_inline int python_identify(struct python_walk *w, const struct p
 			return 0;
 		}
 	}
-	if (bpf_probe_read_user(words, sizeof(words), (void *)from))
+	if (bpf_probe_read_user(words, sizeof(w->code_words), (void *)from))
 		return -1;
 	*ret = python_code_id(words, py->minor);
 	if (py->minor >= PYTHON_VERSIONED_MINOR)
 		return 0;
-	if (bpf_probe_read_user(table, sizeof(table), (void *)(words[10] + PYTHON_TABLE_HEAD)))
+	if (bpf_probe_read_user(table, sizeof(w->table_words), (void *)(words[10] + PYTHON_TABLE_HEAD)))
 		return -1;
 	*ret = python_code_id_with(*ret, table);
 	return 0;

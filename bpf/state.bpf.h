@@ -65,6 +65,14 @@ struct map_call {
 #define WINDOW_BYTES 4096u
 #define WINDOW_WORDS (WINDOW_BYTES / 8)
 
+/* Where an unwinding begins. */
+struct stack_start {
+	__u64 pc, sp, bp;
+	__u64 slot; /* where the first return address stands, as the planner found; 0: pc itself is the first address */
+	__u64 caller; /* what stands there */
+	__u16 site;
+};
+
 /* A stack on its way outwards. */
 struct unwind {
 	__u64 pc, sp, bp;
@@ -126,6 +134,8 @@ struct python_walk {
 	__u32 counter;	/* func_state.next_version; 0: none */
 	__u32 too_many; /* frames to be remembered */
 	__u32 remember; /* index in `chain` that is being filled */
+	/* Of one code object; here for the same reason as thread_state.start. */
+	__u64 code_words[PYTHON_CODE_ID_BYTES / 8], table_words[4];
 };
 
 /*
@@ -166,6 +176,8 @@ struct thread_state {
 	struct wrap wrap;
 	struct map_call map;
 	struct recent_sum recent[RECENT_SUMS];
+	/* Of a heap call. Not on the programs' own stack: there are 512 bytes of that for a whole chain of calls, on 6.1 in steps of 32 per call. */
+	struct stack_start start;
 	struct unwind unwind;
 	struct python_walk walk;
 	__u64 window_base; /* what `window` holds: */

@@ -36,14 +36,6 @@
 #define UCONTEXT_SP 160
 #define UCONTEXT_IP 168
 
-/* Where an unwinding begins. */
-struct stack_start {
-	__u64 pc, sp, bp;
-	__u64 slot; /* where the first return address stands, as the planner found; 0: pc itself is the first address */
-	__u64 caller; /* what stands there */
-	__u16 site;
-};
-
 /* --- the window --- */
 
 /* As much as there is up to the stack's end; where that is not known, up to the page's end. */
