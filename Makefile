@@ -70,6 +70,7 @@ $(SKEL): $(B)/bpf/tidemark.bpf.o
 	$(call msg,GEN-SKEL,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(BPFTOOL) gen skeleton $< name tidemark_bpf > $@
+	$(Q)scripts/insns-of-object $<
 
 # --- user side, once per variant: obj (what is installed), asan (tests), fuzz ---
 # Only the files that include the skeleton wait for it; -MMD takes over from the second build on.
