@@ -94,7 +94,7 @@ def attached(python):
 
 def native_view():
     """--native: the loop's frames, no Python ones. --python: Python frames and nothing else where there are any."""
-    python = t.newest(PYTHONS)
+    python = t.newest([p for p in PYTHONS if "/" == str(p.root) and "/usr/bin/" not in p.path] or PYTHONS)  # stripped ones may name no loop
     for option in "--native", "--python":
         with t.observe(python, "sites.py", False, option) as seen:
             truth, interval = seen.go()
