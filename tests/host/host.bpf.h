@@ -59,7 +59,7 @@ struct host_region {
 	unsigned char *image;
 };
 
-#define HOST_REGIONS 64
+#define HOST_REGIONS 512
 
 struct mm_struct {
 	unsigned long brk, start_stack;
@@ -145,6 +145,7 @@ struct host {
 	bool ring_full, no_task_storage;
 	uint64_t ring_avail; /* what BPF_RB_AVAIL_DATA tells */
 	uint64_t now_ns;
+	bool (*read_user)(void *dst, uint64_t addr, uint32_t bytes); /* instead of the memory image: a live process */
 	void (*at_point)(void); /* called wherever a program may be preempted or another CPU may act: at each helper */
 };
 
@@ -413,6 +414,12 @@ static inline void *host_at(const struct mm_struct *mm, uint64_t addr, uint64_t 
 static inline long bpf_probe_read_user(void *dst, uint32_t bytes, const void *from)
 {
 	host_point();
+	if (host.read_user) {
+		bool ok = host.read_user(dst, (uint64_t)(uintptr_t)from, bytes);
+		if (!ok)
+			memset(dst, 0, bytes);
+		return ok ? 0 : -EFAULT;
+	}
 	const void *src = host_at(host_task->mm, (uint64_t)(uintptr_t)from, bytes);
 
 	if (src)

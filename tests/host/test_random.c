@@ -11,20 +11,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
-/* glibc's <ucontext.h> has names that shapes.h has, too. */
-#define REG_R8 UCONTEXT_R8
-#define REG_R9 UCONTEXT_R9
-#define REG_R12 UCONTEXT_R12
-#define REG_R13 UCONTEXT_R13
-#define REG_R14 UCONTEXT_R14
-#define REG_R15 UCONTEXT_R15
-#include <ucontext.h>
-#undef REG_R8
-#undef REG_R9
-#undef REG_R12
-#undef REG_R13
-#undef REG_R14
-#undef REG_R15
+#include "context.h"
 
 #include "host.bpf.h"
 #include "heap.bpf.h"
