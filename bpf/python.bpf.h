@@ -171,27 +171,15 @@ static __always_inline __u8 python_owner(const struct thread_state *t, const str
 /* What a code object says of itself. */
 static __always_inline int python_identify(struct python_walk *w, const struct python_info *py, __u64 code, __u32 *ret)
 {
-	__u64 *words = w->code_words, *table = w->table_words, from = code + py->code_id;
+	__u64 words[PYTHON_CODE_ID_BYTES / 8], table[4];
 
-	if (py->minor >= PYTHON_VERSIONED_MINOR) {
-		if (read_u64(from + PYTHON_VERSION_WORD * 8, &words[0]))
-			return -1;
-		if (python_code_has_version(words[0], py->minor)) {
-			__u32 version = words[0] >> 32;
-			if (version > w->newest)
-				w->newest = version;
-			*ret = python_code_id_versioned(words[0]);
-			return 0;
-		}
-	}
-	if (bpf_probe_read_user(words, sizeof(w->code_words), (void *)from))
+	if (bpf_probe_read_user(words, sizeof(words), (void *)(code + py->code_id)) ||
+	    bpf_probe_read_user(table, sizeof(table), (void *)(words[10] + PYTHON_TABLE_HEAD)))
 		return -1;
-	*ret = python_code_id(words, py->minor);
-	if (py->minor >= PYTHON_VERSIONED_MINOR)
-		return 0;
-	if (bpf_probe_read_user(table, sizeof(w->table_words), (void *)(words[10] + PYTHON_TABLE_HEAD)))
-		return -1;
-	*ret = python_code_id_with(*ret, table);
+	__u32 version = words[PYTHON_VERSION_WORD] >> 32; /* looked at only where there is one */
+	if (version > w->newest)
+		w->newest = version;
+	*ret = python_code_id(words, table);
 	return 0;
 }
 

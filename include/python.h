@@ -88,44 +88,21 @@ static inline __u32 python_frame_unit(__u64 frame) /* plus one */
 }
 
 /*
- * Code objects are freed and their addresses reused; so each is known by its address and by what tells it from others.
- *
- *	3.12+		co_version, which no two code objects of an interpreter share (0: they ran out)
- *	before		first line, file name, name, line table, and the line table's beginning: a program that compiles and runs one piece of source
- *			after the other gets all of them at equal addresses
+ * Code objects are freed and their addresses reused; so each is known by its address and by what it consists of: first line, file name, name, line
+ * table, and the line table's beginning (a program that compiles and runs one piece of source after the other gets all of them at equal addresses).
+ * Not by co_version, which 3.12 and newer have: the same source compiled anew would be another stack each time.
  *
  * All lie within 88 bytes: 3.8-3.10 from 40 on (first line +0, file name +64, name +72, line table +80), 3.11+ from 56 on (first line +12 or +16,
- * co_version +36, file name +56, name +64, qualified name +72, line table +80). Nothing of it changes in a code object's life (co_warmup of 3.11 is outside).
+ * co_version +36, file name +56, name +64, qualified name +72, line table +80). What is taken of it never changes in a code object's life (co_warmup of
+ * 3.11 is outside).
  */
 #define PYTHON_CODE_ID_BYTES 88
-#define PYTHON_VERSIONED_MINOR 12
-#define PYTHON_VERSION_WORD 4 /* its upper half */
+#define PYTHON_VERSION_WORD 4 /* its upper half is co_version, 3.12+ */
 #define PYTHON_QUALNAME_MINOR 11
-
-static inline int python_code_has_version(__u64 version_word, __u32 minor)
-{
-	return minor >= PYTHON_VERSIONED_MINOR && version_word >> 32;
-}
 
 static inline __u32 python_code_id_fold(__u64 h)
 {
 	return (__u32)(h >> 32) ^ (__u32)h;
-}
-
-static inline __u32 python_code_id_versioned(__u64 version_word)
-{
-	return python_code_id_fold(table_mix(0x76657273696f6eull, version_word));
-}
-
-/* Without the line table's beginning: python_code_id_with adds it, before 3.12. */
-static inline __u32 python_code_id(const __u64 w[PYTHON_CODE_ID_BYTES / 8], __u32 minor)
-{
-	if (python_code_has_version(w[PYTHON_VERSION_WORD], minor))
-		return python_code_id_versioned(w[PYTHON_VERSION_WORD]);
-
-	__u64 h = table_mix(table_mix(table_mix(w[0], w[1]), w[2]), w[4]);
-
-	return python_code_id_fold(table_mix(table_mix(table_mix(h, w[8]), w[9]), w[10]));
 }
 
 /* Which of the words point to the file's name, the name (qualified where there is one), the line table. */
@@ -146,13 +123,15 @@ static inline __u64 python_code_table(const __u64 w[PYTHON_CODE_ID_BYTES / 8])
 
 #define PYTHON_TABLE_HEAD 16 /* Include/cpython/bytesobject.h: ob_size; ob_shash 24, which changes; data 32 */
 
-static inline __u32 python_code_id_with(__u32 id, const __u64 t[4])
+/* t: of the table (a bytes object) from ob_size on. */
+static inline __u32 python_code_id(const __u64 w[PYTHON_CODE_ID_BYTES / 8], const __u64 t[4])
 {
 	__u64 first = t[0] < 8 ? t[2] & ((1ull << t[0] * 8) - 1) : t[2];
 	__u64 second = t[0] < 8 ? 0 : t[0] < 16 ? t[3] & ((1ull << (t[0] - 8) * 8) - 1) : t[3];
-	__u64 h = table_mix(table_mix(table_mix(id, t[0]), first), second);
+	__u64 h = table_mix(table_mix(table_mix(w[0], w[1]), w[2]), w[8]);
 
-	return python_code_id_fold(h);
+	h = table_mix(table_mix(table_mix(h, w[7]), w[9]), w[10]);
+	return python_code_id_fold(table_mix(table_mix(table_mix(h, t[0]), first), second));
 }
 
 enum python_chain_flag {

@@ -23,7 +23,7 @@
 #include "view/tui.h"
 
 #define GROWTH_WINDOW_S 60
-#define SYM_BUDGET_NS 40000000ull /* naming per turn of the live screen: it never stalls for longer */
+#define SYM_BUDGET_NS 20000000ull /* and up to 11 ms of work that is not cut short: a turn stays below 50 ms */
 
 struct session {
 	const struct session_opts *opts;

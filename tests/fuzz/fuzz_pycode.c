@@ -131,7 +131,7 @@ static void check_text(const char *text, size_t cap)
 	}
 }
 
-static void make_chain(const struct world *w, size_t frames, uint8_t minor, uint16_t code_id, struct python_chain *ret)
+static void make_chain(const struct world *w, size_t frames, uint16_t code_id, struct python_chain *ret)
 {
 	for (size_t i = 0; i < frames; i++) {
 		__u64 word, id[PYTHON_CODE_ID_BYTES / sizeof(__u64)], table[4];
@@ -141,9 +141,7 @@ static void make_chain(const struct world *w, size_t frames, uint8_t minor, uint
 		copy_out(w, addr + code_id, (unsigned char *)id, sizeof(id));
 		ret->frame[i] = word;
 		copy_out(w, id[ARRAY_SIZE(id) - 1] + PYTHON_TABLE_HEAD, (unsigned char *)table, sizeof(table));
-		ret->code_id[i] = python_code_id(id);
-		if (minor < PYTHON_VERSIONED_MINOR)
-			ret->code_id[i] = python_code_id_with(ret->code_id[i], table);
+		ret->code_id[i] = python_code_id(id, table);
 		/* Mostly the right ones: what lies behind is what is tested. */
 	}
 	ret->n = (uint16_t)frames;
@@ -166,7 +164,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	memcpy(bytes, data + HEAD_BYTES, w.n);
 	w.bytes = bytes;
-	make_chain(&w, frames, layouts[layout].names.minor, layouts[layout].code_id, &c);
+	make_chain(&w, frames, layouts[layout].code_id, &c);
 	for (int turn = 0; turn < 2; turn++) {
 		pynames_resolve(n, 1, 1, &layouts[layout].names, layouts[layout].code_id, &c, lines);
 		for (size_t i = 0; i < frames; i++) {

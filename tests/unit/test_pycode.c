@@ -14,7 +14,6 @@
 #include "collect/pynames.h"
 #include "util/mem.h"
 
-#define MINOR 12
 #define GONE "<gone>"
 #define CODE_ID 56
 
@@ -30,7 +29,7 @@ static const struct py_names names312 = {
 	.str_compact_data = 56,
 	.bytes_size = 16,
 	.bytes_data = 32,
-	.minor = MINOR,
+	.minor = 12,
 };
 
 #define FAKE_BASE 0x500000000000ull
@@ -121,11 +120,12 @@ static void fake_init(struct fake *f)
 
 static uint32_t fake_id(struct fake *f, size_t i)
 {
-	__u64 w[PYTHON_CODE_ID_BYTES / sizeof(__u64)];
+	__u64 w[PYTHON_CODE_ID_BYTES / sizeof(__u64)], table[4];
 
 	fake_build(f, i);
 	memcpy(w, f->page + CODE_ID, sizeof(w));
-	return python_code_id(w, MINOR);
+	memcpy(table, f->page + FAKE_TABLE + PYTHON_TABLE_HEAD, sizeof(table));
+	return python_code_id(w, table);
 }
 
 static void push(struct python_chain *c, uint64_t addr, uint32_t id)

@@ -163,13 +163,11 @@ static uint32_t id_of(pid_t pid, uint64_t addr, unsigned int minor)
 
 	if (process_vm_readv(pid, &to, 1, &from, 1, 0) != sizeof(w))
 		return 0;
-	if (minor >= PYTHON_VERSIONED_MINOR)
-		return python_code_id(w, minor);
 	to = (struct iovec){ t, sizeof(t) };
 	from = (struct iovec){ (void *)(uintptr_t)(w[ARRAY_SIZE(w) - 1] + PYTHON_TABLE_HEAD), sizeof(t) };
 	if (process_vm_readv(pid, &to, 1, &from, 1, 0) != sizeof(t))
 		return 0;
-	return python_code_id_with(python_code_id(w, minor), t);
+	return python_code_id(w, t);
 }
 
 static char *text_of(const char *hex)
@@ -406,7 +404,7 @@ static void check_interpreter(const char *path)
 	check_reuse(n, &p, false);
 	check_reuse(n, &p, true);
 	/* Before 3.12, reading the heads takes two reads. */
-	for (size_t at_read = 1; at_read <= (p.minor < PYTHON_VERSIONED_MINOR ? 4 : 3); at_read++) {
+	for (size_t at_read = 1; at_read <= 4; at_read++) {
 		check_dying(&p, at_read, false);
 		check_dying(&p, at_read, true);
 	}

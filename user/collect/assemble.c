@@ -114,6 +114,7 @@ static void take_sum(struct work *w, uint32_t index, struct sum *shared)
 		return; /* born since the events were read: the next snapshot has it */
 	struct snap_stack *s = stack_push(w);
 	s->id = owner->id;
+	sum.ids.id = stackdefs_id(w->a->defs, &sum.ids, sum.tid, &owner->id);
 	s->stack_id = sum.ids.id;
 	s->layer = (enum layer)(sum.ids.id & STACK_ID_LAYER_MASK);
 	take_thread(w, owner, sum.tid, s);
@@ -180,13 +181,15 @@ static void take_range(const struct range_sum *r, void *ctx)
 		return;
 	struct snap_stack *s = stack_push(w);
 	s->id = r->proc;
-	s->stack_id = r->ids.id;
+	struct stack_ids ids = r->ids;
+	ids.id = stackdefs_id(w->a->defs, &ids, w->a->by_thread ? r->tid : 0, &r->proc);
+	s->stack_id = ids.id;
 	if (w->a->by_thread)
 		take_thread(w, owner, r->tid, s);
 	s->layer = LAYER_MAP;
 	s->counts = counts_of(&r->sum);
 	s->file_bytes = r->file_live_bytes;
-	define_stack(w, &r->ids, &r->proc);
+	define_stack(w, &ids, &r->proc);
 }
 
 static bool is_dead(uint32_t account, void *ctx)

@@ -385,12 +385,8 @@ static void on_python(struct follow *f, const struct event *e)
 void follow_event(struct follow *f, const struct event *e)
 {
 	static void (*const handlers[EVENT_NR])(struct follow *, const struct event *) = {
-		[EVENT_FORK] = on_fork,
-		[EVENT_EXEC] = on_exec,
-		[EVENT_EXIT] = on_exit_event,
-		[EVENT_MMAP] = on_mmap,
-		[EVENT_LAYOUT] = on_layout,
-		[EVENT_PYTHON] = on_python,
+		[EVENT_FORK] = on_fork, [EVENT_EXEC] = on_exec,	    [EVENT_EXIT] = on_exit_event,
+		[EVENT_MMAP] = on_mmap, [EVENT_LAYOUT] = on_layout, [EVENT_PYTHON] = on_python,
 	};
 
 	if (e->kind < EVENT_NR && handlers[e->kind])

@@ -59,7 +59,8 @@ int hits_open(const char *folder, struct loader *l, struct hits **ret)
 void hits_drain(struct hits *h)
 {
 	if (h)
-		(void)ring_buffer__consume(h->ring); /* what did not fit was not recorded: the oracle needs no hit in particular */
+		(void)ring_buffer__consume(
+			h->ring); /* what did not fit was not recorded: the oracle needs no hit in particular */
 }
 
 static void write_stacks(const struct hits *h)

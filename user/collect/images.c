@@ -117,7 +117,8 @@ static uint32_t slot_take(struct images *im, const struct python_info *info)
 		uint64_t runtime = info->runtime;
 		im->slots[i] = *info;
 		im->slots[i].runtime = 0;
-		__atomic_store_n(&im->slots[i].runtime, runtime, __ATOMIC_RELEASE); /* last: it says that the rest is there */
+		__atomic_store_n(&im->slots[i].runtime, runtime,
+				 __ATOMIC_RELEASE); /* last: it says that the rest is there */
 		return i;
 	}
 	return 0;

@@ -308,36 +308,6 @@ struct snap_frame places_frame(struct places *p, const struct proc_key *id, uint
 	return f;
 }
 
-static bool is_exe_text(const struct mapping *m, const char *exe)
-{
-	return m->exec && exe && !strcmp(m->path, exe);
-}
-
-struct text_ranges places_text(uint32_t pid, const struct mappings *maps)
-{
-	struct text_ranges t = { 0 };
-	char link[64], exe[4096];
-
-	snprintf(link, sizeof(link), "/proc/%u/exe", pid);
-	ssize_t n = readlink(link, exe, sizeof(exe) - 1);
-	exe[n > 0 ? n : 0] = 0;
-	for (size_t i = 0; i < maps->n; i++) {
-		const struct mapping *m = &maps->items[i];
-		if (!m->exec || !m->inode)
-			continue;
-		uint64_t *start = is_exe_text(m, exe) ? &t.exe_start : &t.lib_start;
-		uint64_t *end = is_exe_text(m, exe) ? &t.exe_end : &t.lib_end;
-		if (!*end)
-			*start = m->start;
-		*end = m->end;
-	}
-	if (!t.lib_end && t.exe_end) { /* static executable: one range is all there is, and it is known */
-		t.lib_start = t.exe_start;
-		t.lib_end = t.exe_end;
-	}
-	return t;
-}
-
 const struct snap_module *places_take_new(struct places *p, struct arena *arena, size_t *ret_n)
 {
 	size_t n = p->n_modules - p->n_taken;

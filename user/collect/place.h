@@ -27,12 +27,6 @@ void places_forget(struct places *p, const struct proc_key *id);
  */
 struct snap_frame places_frame(struct places *p, const struct proc_key *id, uint64_t addr, bool is_return);
 
-/* Text ranges of a process with these mappings, for telling return addresses from data. */
-struct text_ranges {
-	uint64_t exe_start, exe_end, lib_start, lib_end;
-};
-struct text_ranges places_text(uint32_t pid, const struct mappings *maps);
-
 /* Modules added since the last call, in the arena. */
 const struct snap_module *places_take_new(struct places *p, struct arena *arena, size_t *ret_n);
 

@@ -112,11 +112,6 @@ static void read_each(const struct py_source *s, const struct py_piece *p, size_
 	}
 }
 
-static bool is_table_part_of_id(const struct py_source *s)
-{
-	return s->layout->minor < PYTHON_VERSIONED_MINOR;
-}
-
 /* The table is found where the id's words say, as the kernel side finds it. */
 static struct py_piece table_head_piece(const struct py_source *s, const struct py_head *head, struct py_head *ret)
 {
@@ -133,8 +128,6 @@ void pycode_read_heads(const struct py_source *s, const uint64_t *addrs, size_t 
 	for (size_t i = 0; i < n; i++)
 		p[i] = (struct py_piece){ .at = addrs[i], .bytes = s->head_bytes, .to = ret[i].bytes };
 	read_each(s, p, n, ret_read);
-	if (!is_table_part_of_id(s))
-		return;
 	for (size_t i = 0; i < n; i++)
 		p[i] = ret_read[i] ? table_head_piece(s, &ret[i], &ret[i]) : (struct py_piece){ 0 };
 	read_each(s, p, n, is_table_read);
@@ -154,10 +147,7 @@ bool pycode_is_head_of(const struct py_source *s, const struct py_head *head, ui
 	__u64 w[PYTHON_CODE_ID_BYTES / sizeof(__u64)];
 
 	memcpy(w, head->bytes + s->code_id_offset, sizeof(w));
-	uint32_t is = python_code_id(w, s->layout->minor);
-	if (is_table_part_of_id(s))
-		is = python_code_id_with(is, head->table);
-	return is_alive(head) && is == id;
+	return is_alive(head) && python_code_id(w, head->table) == id;
 }
 
 /* --- strings --- */
@@ -323,7 +313,7 @@ int pycode_read(const struct py_source *s, uint64_t addr, uint32_t id, const str
 		{ .at = name->at, .bytes = name->chars * name->kind, .to = parts.name },
 		{ .at = file->at, .bytes = file->chars * file->kind, .to = parts.file },
 		{ .at = parts.at[PART_TABLE] + l->bytes_data, .bytes = (size_t)bytes, .to = table },
-		is_table_part_of_id(s) ? table_head_piece(s, head, &after) : (struct py_piece){ 0 },
+		table_head_piece(s, head, &after),
 		{ .at = addr, .bytes = s->head_bytes, .to = after.bytes }, /* the last one */
 	};
 	if (read_pieces(s, p, ARRAY_SIZE(p)) != ARRAY_SIZE(p) || !pycode_is_head_of(s, &after, id))

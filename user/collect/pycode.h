@@ -52,7 +52,7 @@ void pycode_measure(struct py_source *s);
 
 struct py_head {
 	unsigned char bytes[PY_HEAD_BYTES];
-	__u64 table[4]; /* before 3.12: of the line table, from PYTHON_TABLE_HEAD on */
+	__u64 table[4]; /* of the line table, from PYTHON_TABLE_HEAD on */
 };
 
 /* Heads of n <= PY_PIECES_MAX code objects; ret_read says of each whether it was read. */

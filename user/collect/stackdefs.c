@@ -7,6 +7,7 @@
 
 #include "collect/pynames.h"
 #include "probe/attach.h"
+#include "tables.h"
 #include "util/arena.h"
 #include "util/mem.h"
 
@@ -23,6 +24,15 @@ struct chain {
 	uint32_t n;
 	bool is_cut;
 	struct snap_pyframe *frames;
+	uint64_t shown_as; /* id of the first chain that reads the same */
+	UT_hash_handle hh;
+};
+
+/* What a chain reads like. */
+struct reading {
+	uint64_t hash;
+	uint64_t chain;
+	uint32_t image;
 	UT_hash_handle hh;
 };
 
@@ -33,6 +43,7 @@ struct stackdefs {
 	struct pynames *names;
 	struct known *known;
 	struct chain *chains;
+	struct reading *readings;
 };
 
 struct stackdefs *stackdefs_new(struct loader *l, struct places *p, struct images *im)
@@ -63,6 +74,7 @@ void stackdefs_free(struct stackdefs *d)
 {
 	struct known *k, *k_next;
 	struct chain *c, *c_next;
+	struct reading *r, *r_next;
 
 	if (!d)
 		return;
@@ -70,8 +82,21 @@ void stackdefs_free(struct stackdefs *d)
 		known_free(d, k);
 	HASH_ITER(hh, d->chains, c, c_next)
 		chain_free(d, c);
+	HASH_ITER(hh, d->readings, r, r_next) {
+		HASH_DEL(d->readings, r);
+		free(r);
+	}
 	pynames_free(d->names);
 	free(d);
+}
+
+/*
+ * From 3.12 on a call of a class runs a frame of the interpreter's own below __init__ (Python/specialize.c: _Py_InitCleanup, whose name and file are
+ * both "__init__"). No traceback shows it.
+ */
+static bool is_helper(const struct py_line *l)
+{
+	return l->file && !strcmp(l->file, "__init__") && !strcmp(l->name, "__init__");
 }
 
 static void read_names(struct stackdefs *d, const struct proc_key *id, const struct python_chain *from, struct chain *c)
@@ -82,16 +107,47 @@ static void read_names(struct stackdefs *d, const struct proc_key *id, const str
 	if (!py)
 		return; /* the image ended meanwhile */
 	pynames_resolve(d->names, id->pid, id->image, &py->names, py->info.code_id, from, lines);
-	c->n = from->n;
 	c->is_cut = from->flags & (PYTHON_CHAIN_CUT | PYTHON_CHAIN_BROKEN);
-	c->frames = xcalloc(c->n, sizeof(*c->frames));
-	for (uint32_t i = 0; i < c->n; i++)
-		c->frames[i] = (struct snap_pyframe){
+	c->frames = xcalloc(from->n, sizeof(*c->frames));
+	for (uint32_t i = 0; i < from->n; i++) {
+		if (is_helper(&lines[i])) {
+			if (c->n && lines[i].is_entry)
+				c->frames[c->n - 1].is_entry = true;
+			continue;
+		}
+		c->frames[c->n++] = (struct snap_pyframe){
 			.name = lines[i].name,
 			.file = lines[i].file,
 			.line = lines[i].line,
 			.is_entry = lines[i].is_entry,
 		};
+	}
+}
+
+/* Names and files are kept once each, so their addresses stand for them. */
+static uint64_t reading_hash(const struct chain *c)
+{
+	uint64_t h = table_mix(0x72656164ull, (uint64_t)c->image << 1 | c->is_cut);
+
+	for (uint32_t i = 0; i < c->n; i++) {
+		h = table_mix(table_mix(h, (uintptr_t)c->frames[i].name), (uintptr_t)c->frames[i].file);
+		h = table_mix(h, (uint64_t)c->frames[i].line << 1 | c->frames[i].is_entry);
+	}
+	return h;
+}
+
+static void find_reading(struct stackdefs *d, struct chain *c)
+{
+	uint64_t hash = reading_hash(c);
+	struct reading *r = NULL;
+
+	HASH_FIND(hh, d->readings, &hash, sizeof(hash), r);
+	if (!r) {
+		r = xcalloc(1, sizeof(*r));
+		*r = (struct reading){ .hash = hash, .chain = c->id, .image = c->image };
+		HASH_ADD(hh, d->readings, hash, sizeof(r->hash), r);
+	}
+	c->shown_as = r->chain;
 }
 
 /* NULL: the kernel does not have it (any more). */
@@ -111,6 +167,7 @@ static struct chain *chain_of(struct stackdefs *d, const struct proc_key *id, ui
 	c->image = from.first_seen_in.image;
 	HASH_ADD(hh, d->chains, id, sizeof(c->id), c);
 	read_names(d, id, &from, c);
+	find_reading(d, c);
 	return c;
 }
 
@@ -183,11 +240,21 @@ bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack
 	return true;
 }
 
+uint64_t stackdefs_id(struct stackdefs *d, const struct stack_ids *ids, uint32_t tid, const struct proc_key *seen_in)
+{
+	const struct chain *c = ids->native && ids->python ? chain_of(d, seen_in, ids->python) : NULL;
+
+	if (!c || c->shown_as == c->id)
+		return ids->id;
+	return stack_id_of(ids->native, c->shown_as, tid, ids->id & STACK_ID_LAYER_MASK);
+}
+
 /* What is gone from the kernel's tables already is as good. */
 void stackdefs_forget(struct stackdefs *d, uint32_t image)
 {
 	struct known *k, *k_next;
 	struct chain *c, *c_next;
+	struct reading *r, *r_next;
 
 	HASH_ITER(hh, d->known, k, k_next) {
 		if (!k->image || k->image != image)
@@ -200,6 +267,12 @@ void stackdefs_forget(struct stackdefs *d, uint32_t image)
 			continue;
 		(void)bpf_map_delete_elem(loader_map_fd(d->loader, KMAP_PYTHON_CHAINS), &c->id);
 		chain_free(d, c);
+	}
+	HASH_ITER(hh, d->readings, r, r_next) {
+		if (r->image != image)
+			continue;
+		HASH_DEL(d->readings, r);
+		free(r);
 	}
 	pynames_forget(d->names, image);
 }

@@ -31,6 +31,12 @@ void stackdefs_code(struct stackdefs *d, const struct python_code_copy *c, size_
 bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack_ids *ids,
 		    const struct proc_key *seen_in, struct snap_stackdef *ret);
 
+/*
+ * The id under which a stack is shown. Code that is compiled anew and again has other addresses each time: chains that read the same are one, and it is
+ * the first one's.
+ */
+uint64_t stackdefs_id(struct stackdefs *d, const struct stack_ids *ids, uint32_t tid, const struct proc_key *seen_in);
+
 void stackdefs_forget(struct stackdefs *d, uint32_t image);
 uint64_t stackdefs_known(const struct stackdefs *d); /* pairs */
 uint64_t stackdefs_known_chains(const struct stackdefs *d);

@@ -9,9 +9,9 @@
 #include "util/fs.h"
 #include "util/mem.h"
 
-#define COMM_BYTES 17		  /* TASK_COMM_LEN and a line's end */
-#define AGAIN_NS 5000000000ull	  /* threads name themselves after they began */
-#define NAMES_MAX 65536		  /* of all processes; more stay without a name */
+#define COMM_BYTES 17	       /* TASK_COMM_LEN and a line's end */
+#define AGAIN_NS 5000000000ull /* threads name themselves after they began */
+#define NAMES_MAX 65536	       /* of all processes; more stay without a name */
 
 struct thread_key {
 	uint32_t account, tid;
