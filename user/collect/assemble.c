@@ -156,7 +156,33 @@ static void add_counts(struct counts *to, const struct counts *c)
 	to->untracked_count += c->untracked_count;
 }
 
-/* Two processors that were first with one stack at the same time made two sums of it: here they are one again. */
+/* What ages two sums have can't be told together but for the oldest: the other figures are those of the larger one. */
+static void join_ages(struct snap_stack *to, const struct snap_stack *s)
+{
+	float oldest = s->ages_known && s->age_max_s > to->age_max_s ? s->age_max_s : to->age_max_s;
+
+	if (s->ages_known && (!to->ages_known || s->counts.live_count > to->counts.live_count)) {
+		to->age_p50_s = s->age_p50_s;
+		to->age_p95_s = s->age_p95_s;
+	}
+	to->age_max_s = oldest;
+	to->ages_known |= s->ages_known;
+	if (to->old_live_bytes != UNKNOWN_U64)
+		to->old_live_bytes = s->old_live_bytes == UNKNOWN_U64 ? UNKNOWN_U64
+								      : to->old_live_bytes + s->old_live_bytes;
+}
+
+static void join_stack(struct snap_stack *to, const struct snap_stack *s)
+{
+	join_ages(to, s); /* by the counts before they are added up */
+	to->file_bytes += s->file_bytes;
+	add_counts(&to->counts, &s->counts);
+}
+
+/*
+ * Two processors that were first with one stack at the same time made two sums of it, and stacks that read the same have one each: here
+ * they are one.
+ */
 static void join_stacks(struct work *w)
 {
 	size_t kept = 0;
@@ -165,7 +191,7 @@ static void join_stacks(struct work *w)
 		qsort(w->stacks, w->n_stacks, sizeof(*w->stacks), by_stack);
 	for (size_t i = 0; i < w->n_stacks; i++)
 		if (kept && !by_stack(&w->stacks[kept - 1], &w->stacks[i]))
-			add_counts(&w->stacks[kept - 1].counts, &w->stacks[i].counts);
+			join_stack(&w->stacks[kept - 1], &w->stacks[i]);
 		else
 			w->stacks[kept++] = w->stacks[i];
 	w->n_stacks = kept;
