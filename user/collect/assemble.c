@@ -94,7 +94,8 @@ static void take_thread(struct work *w, const struct watched *owner, uint32_t ti
 	if (!tid)
 		return;
 	s->tid = tid;
-	s->thread = threads_name(w->a->threads, owner->account, owner->pid, tid);
+	/* A copy: the account may be forgotten while the snapshot is in use. */
+	s->thread = arena_strdup(w->arena, threads_name(w->a->threads, owner->account, owner->pid, tid));
 }
 
 /* Entries of accounts that ended leave the table as they are met. */

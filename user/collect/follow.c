@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "collect/threads.h"
 #include "probe/gate.h"
 #include "target/cgroup.h"
 #include "target/proc.h"
@@ -48,6 +49,7 @@ static void account_ended(struct follow *f, const struct watched *w)
 	places_forget(f->places, &w->id);
 	ranges_forget(f->ranges, &w->id);
 	images_ended(f->images, w->account);
+	threads_forget(f->threads, w->account);
 	image_ended(f, w->id.image);
 	accounts_end(f->accounts, w->account);
 }

@@ -24,6 +24,8 @@
 #include "target/python.h"
 #include "target/select.h"
 
+struct threads;
+
 struct watched {
 	uint32_t account; /* key */
 	uint32_t pid;
@@ -63,6 +65,7 @@ struct follow {
 	struct images *images;
 	struct stackdefs *defs;
 	struct accounts *accounts;
+	struct threads *threads;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */

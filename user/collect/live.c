@@ -346,6 +346,7 @@ static void wire(struct live_source *s)
 				     .images = s->images,
 				     .defs = s->defs,
 				     .accounts = s->accounts,
+				     .threads = s->threads,
 				     .target = s->opts.target,
 				     .flags = target_flags(&s->opts) };
 	s->assembly = (struct assembly){ .loader = s->loader,
