@@ -132,8 +132,8 @@ static void scan_python(struct images *im, uint32_t account, const struct proc_k
 		i->refused = NULL;
 		i->slot = slot_take(im, &i->python.info);
 	}
-	if (i->slot)
-		accounts_set_python(im->accounts, account, i->slot);
+	/* Also that there is none: an exec between the look at the account and the write may have left the old image's here. */
+	accounts_set_python(im->accounts, account, i->slot);
 }
 
 void images_scan(struct images *im, uint32_t account, const struct proc_key *id, const struct mappings *maps)
