@@ -72,7 +72,6 @@ int features_detect(struct features *ret)
 	f.cookies = f.version >= KERNEL(5, 15, 0);
 	f.multi = has_link_type(ATTACH_UPROBE_MULTI) && multi_pid_filter_works(f.version);
 	f.session = f.multi && has_link_type(ATTACH_UPROBE_SESSION);
-	f.cheap_alloc = f.version >= KERNEL(6, 1, 0);
 	*ret = f;
 	return 0;
 }

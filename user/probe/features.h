@@ -14,7 +14,6 @@ struct features {
 	bool cookies;	  /* bpf_get_attach_cookie (5.15): without it Tidemark can't run */
 	bool multi;	  /* uprobe_multi links (6.6), pid filter correct (6.10, 6.6.35, 6.9.5) */
 	bool session;	  /* uprobe_session links (6.13) */
-	bool cheap_alloc; /* maps that allocate at run time are safe in tracing programs (6.1) */
 };
 
 /* 0, or -errno of the first bpf(2) call that shows that this process may not use BPF (-EPERM). */
