@@ -21,6 +21,28 @@
 char LICENSE[] SEC("license")
 = "GPL";
 
+/*
+ * Since 6.13 the kernel gives a KPROBE program that needs 64 bytes of stack or more a private one, and has one of these per program and CPU: it takes
+ * for granted that a program is not entered again while it runs there (kernel/bpf/verifier.c: bpf_enable_priv_stack). Uprobe programs are of that type, but can
+ * be preempted; then another task's hit writes over the stack of the one that waits. With one CPU 7.2 lost one return in ten that way.
+ * A program that holds a tail call gets no private stack, whether the call is ever reached or not. These maps stay empty; programs that are attached in
+ * different ways can't share one.
+ */
+struct no_progs {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} no_progs SEC(".maps");
+
+struct no_progs no_sessions SEC(".maps");
+
+#define NO_PRIVATE_STACK(ctx, map) \
+	do { \
+		if (!cfg.scratch_slots) /* never: the verifier knows, and leaves nothing of it */ \
+			bpf_tail_call(ctx, map, 0); \
+	} while (0)
+
 /* Measures one program run of BODY_SAMPLE. */
 static __always_inline __u64 body_begin(struct cpu_stat **ret)
 {
@@ -68,6 +90,7 @@ int on_alloc_session(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 
+	NO_PRIVATE_STACK(ctx, &no_sessions);
 	/* At the return the instruction pointer is the caller's; at the entry it is the probed instruction. */
 	if (ctx->ip == bpf_get_func_ip(ctx))
 		return enter(ctx, &k);
@@ -80,6 +103,7 @@ int on_alloc_enter(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 
+	NO_PRIVATE_STACK(ctx, &no_progs);
 	(void)enter(ctx, &k); /* without sessions the return probe fires in any case */
 	return 0;
 }
@@ -89,6 +113,7 @@ int on_alloc_exit(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 
+	NO_PRIVATE_STACK(ctx, &no_progs);
 	leave(ctx, &k);
 	return 0;
 }
@@ -99,6 +124,7 @@ int on_free_enter(struct pt_regs *ctx)
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
 	struct cpu_stat *st;
 
+	NO_PRIVATE_STACK(ctx, &no_progs);
 	if (k.scope != scope)
 		return 0;
 	__u64 began = body_begin(&st);
@@ -111,9 +137,9 @@ SEC("uprobe")
 int on_wrap_enter(struct pt_regs *ctx)
 {
 	struct call_cookie k = cookie_unpack(bpf_get_attach_cookie(ctx));
-
 	struct cpu_stat *st;
 
+	NO_PRIVATE_STACK(ctx, &no_progs);
 	if (k.scope != scope)
 		return 0;
 	__u64 began = body_begin(&st);
