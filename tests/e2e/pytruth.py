@@ -55,6 +55,8 @@ class Python:
         d.chmod(0o755)
         for f in TARGETS.glob("*.py"):
             shutil.copy(f, d)
+        # compiled as any module is that was imported once before: the compiler alone has thousands of stacks
+        subprocess.run([self.path, "-m", "compileall", "-q", self.inside(d)], capture_output=True, check=False)
         return d
 
     def inside(self, path):
@@ -140,11 +142,14 @@ class Observed:
 
 
 @contextlib.contextmanager
-def observe(python, script, birth, *tool_args, args=(), env=None, folder=None, every=None):
-    """`birth`: the target is started by Tidemark; else it waits, Tidemark attaches, and then it goes on."""
+def observe(python, script, birth, *tool_args, args=(), env=None, folder=None, every=None, limit=0):
+    """
+    `birth`: the target is started by Tidemark; else it waits, Tidemark attaches, and then it goes on. `limit`: an interpreter that starts has
+    20,000 stacks, 100 MB of lines in each interval; what lives in large blocks is among the first thousand.
+    """
     folder = folder or python.folder()
-    every = every or ("2" if birth else "1")  # an interpreter that starts has thousands of stacks: 20 MB of lines each time
-    common = ["top", "-f", "json", "-i", every, "--limit", "0", "--layer", "heap", *tool_args]
+    every = every or ("2" if birth else "1")
+    common = ["top", "-f", "json", "-i", every, "--limit", limit, "--layer", "heap", *tool_args]
     if birth:
         with h.Tool(*common, "--", *python.command(script, folder, *args), env=env) as tool:
             yield Observed(python, script, folder, tool)
@@ -297,7 +302,8 @@ def compare(truth, stacks):
     return equal, faults
 
 
-def report(python, how, truth, equal, faults, show=8):
+def report(python, how, truth, equal, faults, show=8, tolerated=(), share=0.15):
+    """Prints what was found and fails, unless all faults are of a tolerated kind, at few of the sites."""
     kinds = collections.Counter(what for what, _, _ in faults)
     print(f"     {python.label} {how}: {len(truth.sites)} sites, {equal} equal, {len(truth.sites) - equal} differing"
           + "".join(f", {k}: {n}" for k, n in sorted(kinds.items())), flush=True)
@@ -307,4 +313,5 @@ def report(python, how, truth, equal, faults, show=8):
         print(f"       ... {len(faults) - show} more: " + ", ".join(sorted({l for _, l, _ in faults[show:]}))[:1500])
     if truth.head.get("missing"):
         print(f"       not run, {python.label} lacks it: {truth.head['missing']}")
-    h.check(not faults, f"{len(faults)} faults at {len(truth.sites) - equal} of {len(truth.sites)} sites of {python.label} {how}")
+    hard = [f for f in faults if f[0] not in tolerated]
+    h.check(not hard and len(faults) <= share * len(truth.sites), f"{len(faults)} faults at {len(truth.sites) - equal} of {len(truth.sites)} sites of {python.label} {how}")

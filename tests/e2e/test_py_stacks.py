@@ -11,6 +11,7 @@ import harness as h
 import pytruth as t
 
 PYTHONS = t.pythons()
+LIVING = 1500  # stacks, by live bytes: all sites keep what they allocate
 
 
 def comparison():
@@ -65,7 +66,7 @@ def sizes(python):
 
 
 def check_rest(python, how, interval, pid):
-    """Stacks that are no sites: how much of the process' bytes has Python frames, and where the loop shows."""
+    """The stacks shown, sites or not: how much of their bytes has Python frames, and where the loop shows."""
     stacks = t.of_process(interval, pid)
     total = sum(s["alloc_bytes_total"] for s in stacks)
     with_python = sum(s["alloc_bytes_total"] for s in stacks if t.frames_of(s))
@@ -78,12 +79,13 @@ def check_rest(python, how, interval, pid):
 
 def run(python, birth):
     how = "from birth" if birth else "attached"
-    with t.observe(python, "sites.py", birth) as seen:
+    with t.observe(python, "sites.py", birth, limit=LIVING) as seen:
         truth, interval = seen.go()
         check_rest(python, how, interval, truth.pid)
         equal, faults = t.compare(truth, t.of_process(interval, truth.pid))
         seen.finish()
-        t.report(python, how, truth, equal, faults)
+        # a library that was loaded milliseconds ago may not be known yet: the native part is cut there and says so, the Python part is whole
+        t.report(python, how, truth, equal, faults, tolerated=["complete"] if birth else [])
 
 
 def from_birth(python):
