@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -20,6 +21,7 @@
 #define HASH_BUCKET_BYTES 16
 
 #define MAP_LINKS_MAX 8
+#define LOG_LINES 40
 #define HITS_BYTES (32u << 20) /* of the tests' oracle: some 2,000 hits */
 
 struct loader {
@@ -36,14 +38,25 @@ struct loader {
 	size_t row_blocks; /* made so far */
 };
 
+/* The verifier's log comes as one message of thousands of lines; why it refused stands in the last ones. */
+static void log_last_lines(char *text)
+{
+	char *from = text + strlen(text), *rest = NULL;
+
+	for (int n = 0; from > text && n <= LOG_LINES; from--)
+		n += from[-1] == '\n';
+	for (char *line = strtok_r(from, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest))
+		log_debug("%s", line);
+}
+
 static int log_quiet(enum libbpf_print_level level, const char *fmt, va_list ap)
 {
-	char line[512];
+	char *text;
 
-	if (!getenv("TIDEMARK_DEBUG") || level == LIBBPF_DEBUG)
+	if (!getenv("TIDEMARK_DEBUG") || level == LIBBPF_DEBUG || vasprintf(&text, fmt, ap) < 0)
 		return 0;
-	(void)vsnprintf(line, sizeof(line), fmt, ap); /* cut is fine: debugging */
-	log_debug("%s", line);
+	log_last_lines(text);
+	free(text);
 	return 0;
 }
 
