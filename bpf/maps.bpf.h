@@ -157,6 +157,12 @@ struct {
 	__uint(max_entries, 2097152);
 } events SEC(".maps");
 
+/* Names of Python frames to be read: apart, so that a program that compiles in a loop pushes nothing else out. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 4194304);
+} python_events SEC(".maps");
+
 /* For the tests' oracle (cfg.record_hits); a page otherwise. */
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -37,7 +37,7 @@ static __always_inline void copy_fill(struct python_code_copy *c, const struct p
 /* Line tables of long functions. */
 static __always_inline int copy_long(const struct proc *p, __u64 code, __u32 id, const __u64 *words, __u32 minor)
 {
-	struct python_code_copy *c = bpf_ringbuf_reserve(&events, sizeof(*c) + PYTHON_COPY_TABLE_LONG, 0);
+	struct python_code_copy *c = bpf_ringbuf_reserve(&python_events, sizeof(*c) + PYTHON_COPY_TABLE_LONG, 0);
 
 	if (!c)
 		return -1;
@@ -49,7 +49,7 @@ static __always_inline int copy_long(const struct proc *p, __u64 code, __u32 id,
 
 static __always_inline int copy_short(const struct proc *p, __u64 code, __u32 id, const __u64 *words, __u32 minor)
 {
-	struct python_code_copy *c = bpf_ringbuf_reserve(&events, sizeof(*c), 0);
+	struct python_code_copy *c = bpf_ringbuf_reserve(&python_events, sizeof(*c), 0);
 
 	if (!c)
 		return -1;

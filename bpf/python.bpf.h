@@ -171,15 +171,14 @@ static __always_inline __u8 python_owner(const struct thread_state *t, const str
 /* What a code object says of itself. */
 static __always_inline int python_identify(struct python_walk *w, const struct python_info *py, __u64 code, __u32 *ret)
 {
-	__u64 words[PYTHON_CODE_ID_BYTES / 8], table[4];
-
-	if (bpf_probe_read_user(words, sizeof(words), (void *)(code + py->code_id)) ||
-	    bpf_probe_read_user(table, sizeof(table), (void *)(words[10] + PYTHON_TABLE_HEAD)))
+	if (bpf_probe_read_user(w->code_words, sizeof(w->code_words), (void *)(code + py->code_id)) ||
+	    bpf_probe_read_user(w->table_words, sizeof(w->table_words),
+				(void *)(python_code_table(w->code_words) + PYTHON_TABLE_HEAD)))
 		return -1;
-	__u32 version = words[PYTHON_VERSION_WORD] >> 32; /* looked at only where there is one */
+	__u32 version = w->code_words[PYTHON_VERSION_WORD] >> 32; /* looked at only where there is one */
 	if (version > w->newest)
 		w->newest = version;
-	*ret = python_code_id(words, table);
+	*ret = python_code_id(w->code_words, w->table_words);
 	return 0;
 }
 

@@ -131,7 +131,7 @@ static __always_inline void remember(struct thread_state *t, struct proc *p, con
 	r->site = from->site;
 	r->n = u->n_slots;
 	r->bp_at_hit = u->bp_at_hit;
-	r->layout = p->layout;
+	r->layout = u->layout;
 }
 
 static __always_inline int is_remembered(const struct remembered *r, const struct proc *p,
@@ -170,7 +170,7 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 	}
 	if (place < REMEMBERED)
 		t->remembered[place].layout = 0; /* its slots are overwritten from now on */
-	unwind_begin(t, from, seed, place);
+	unwind_begin(t, from, seed, p->layout, place);
 	(void)unwind_all(p, t, scratch, from->slot); /* t->unwind.cut says how it ended */
 	id = stack_define(p, t, scratch, from->site);
 	scratch_release(scratch);
@@ -182,12 +182,10 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 /* Names are read from the process while its code objects are there. */
 static __always_inline void python_tell(struct proc *p, __u64 id)
 {
-	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	struct event *e = bpf_ringbuf_reserve(&python_events, sizeof(*e), 0);
 
-	if (!e) {
-		loss_count(p, LOSS_RING_FULL);
-		return;
-	}
+	if (!e)
+		return; /* its names are read when it is shown */
 	e->kind = EVENT_PYTHON;
 	e->tid = 0;
 	e->account = p->account;
@@ -224,33 +222,51 @@ __noinline int chain_define(struct proc *p, struct thread_state *t, __u32 scratc
 	return 1;
 }
 
-/* Walks, and makes the chain known. Its id; 0: there is none, or it could not be stored. */
+/* Of chains of equal length. */
+__noinline int chain_same(struct python_chain *a, struct python_chain *b)
+{
+	if (!a || !b)
+		return 0;
+	NO_UNROLL
+	for (int i = 0; i < PYTHON_FRAMES_MAX; i++) {
+		if (i >= a->n)
+			break;
+		if (a->frame[i] != b->frame[i] || a->code_id[i] != b->code_id[i])
+			return 0;
+	}
+	return 1;
+}
+
+/* Walks, and makes the chain known. Its id; PYTHON_LOST: it could not be read, or not stored. */
 __noinline __u64 chain_walk(struct proc *p, struct thread_state *t, __u32 remember)
 {
 	if (!p || !t)
 		return 0;
 	__u32 image = p->id.image, scratch = scratch_claim();
 	int n = python_walk(t, image, scratch, remember); /* without a slot it still finds out which chain it is */
-	__u64 id = n ? hash_to_id(table_mix(t->walk.hash, t->walk.flags)) : 0; /* a chain that was cut is another one */
+	__u64 id = hash_to_id(table_mix(t->walk.hash, t->walk.flags)); /* a chain that was cut is another one */
 	struct python_chain *known = bpf_map_lookup_elem(&python_chains, &id);
+	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 
-	if (n && known && known->n != t->walk.n) {
+	if (!n) {
+		id = PYTHON_LOST;
+	} else if (known && (known->n != t->walk.n || (s && !chain_same(known, &s->chain)))) {
 		loss_count(p, LOSS_STACK_COLLISION);
-		id = 0;
-	} else if (n && known) {
+		id = PYTHON_LOST;
+	} else if (known) {
 		chain_remember(t, image, id);
-	} else if (n && scratch == NO_SCRATCH) {
+	} else if (!s) {
 		loss_count(p, LOSS_SCRATCH_BUSY);
-		id = 0;
-	} else if (n && !chain_define(p, t, scratch, id)) {
-		id = 0;
+		id = PYTHON_LOST;
+	} else if (!chain_define(p, t, scratch, id)) {
+		id = PYTHON_LOST;
 	}
-	if (scratch != NO_SCRATCH)
+	if (s)
 		scratch_release(scratch);
 	return id;
 }
 
-/* The id of the thread's Python frames; 0: it has none. */
+/* The id of the thread's Python frames; 0: it has none; PYTHON_LOST: unknown. */
 __noinline __u64 stack_python(struct proc *p, struct thread_state *t)
 {
 	__u32 place;

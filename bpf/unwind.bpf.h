@@ -382,7 +382,7 @@ __noinline int unwind_step(struct proc *p, struct thread_state *t, __u64 slot)
 	if (!p || !t)
 		return 0;
 	struct unwind *u = &t->unwind;
-	__u64 addr = u->pc - !u->exact, layout = p->layout;
+	__u64 addr = u->pc - !u->exact, layout = u->layout;
 
 	if (unwind_place(u, layout, addr)) {
 		layout_ask(p, addr);
@@ -441,7 +441,7 @@ __noinline int unwind_all(struct proc *p, struct thread_state *t, __u32 scratch,
 }
 
 static __always_inline void unwind_begin(struct thread_state *t, const struct stack_start *from, __u64 seed,
-					 __u32 remember)
+					 __u64 layout, __u32 remember)
 {
 	struct unwind *u = &t->unwind;
 
@@ -449,6 +449,7 @@ static __always_inline void unwind_begin(struct thread_state *t, const struct st
 	u->sp = u->start_sp = from->sp;
 	u->bp = from->bp;
 	u->bp_slot = 0;
+	u->layout = layout;
 	u->hash = u->listed = seed;
 	u->check = 0;
 	u->range_start = u->range_bytes = 0;

@@ -95,8 +95,10 @@ struct live_bucket {
 struct stack_ids {
 	__u64 id;
 	__u64 native; /* 0: unknown */
-	__u64 python; /* 0: none */
+	__u64 python; /* 0: none; PYTHON_LOST: there are Python frames, but they could not be had */
 };
+
+#define PYTHON_LOST 1ull /* ids have zeros in their lowest four bits */
 
 /*
  * `sums`: per (account, stack), cumulative. tracked live = alloc - free - untracked; untracked blocks' frees can't be told. Searched

@@ -379,16 +379,11 @@ static void on_layout(struct follow *f, const struct event *e)
 		w->files_changed = true;
 }
 
-static void on_python(struct follow *f, const struct event *e)
-{
-	stackdefs_python(f->defs, &e->id, e->map.ids.python);
-}
-
 void follow_event(struct follow *f, const struct event *e)
 {
 	static void (*const handlers[EVENT_NR])(struct follow *, const struct event *) = {
 		[EVENT_FORK] = on_fork, [EVENT_EXEC] = on_exec,	    [EVENT_EXIT] = on_exit_event,
-		[EVENT_MMAP] = on_mmap, [EVENT_LAYOUT] = on_layout, [EVENT_PYTHON] = on_python,
+		[EVENT_MMAP] = on_mmap, [EVENT_LAYOUT] = on_layout,
 	};
 
 	if (e->kind < EVENT_NR && handlers[e->kind])
@@ -409,6 +404,18 @@ static void take_figures(struct follow *f, const struct proc *p)
 
 #define RENAME_NS 10000000000ull /* programs set their own title; looked at this often */
 
+#define RELOOK_NS 10000000000ull
+
+/* Where mapping calls are not observed nothing tells of a library that was closed and whose addresses another one has now. */
+static void look_again(struct follow *f, struct watched *w)
+{
+	_cleanup_(mappings_done) struct mappings maps = { 0 };
+
+	w->looked_ns = mono_ns();
+	if (mappings_read(w->pid, &maps) == 0)
+		images_scan(f->images, w->account, &w->id, &maps);
+}
+
 void follow_refresh(struct follow *f)
 {
 	for (struct watched *w = f->all; w; w = w->hh.next)
@@ -428,6 +435,8 @@ void follow_refresh(struct follow *f)
 		if (w->names_changed || mono_ns() - w->named_ns > RENAME_NS)
 			follow_names(w);
 		refresh_python(w);
+		if (!(w->flags & PROC_MAP) && mono_ns() - w->looked_ns > RELOOK_NS)
+			look_again(f, w);
 	}
 	images_settle(f->images);
 }

@@ -46,7 +46,7 @@ struct watched {
 	bool foreign;	     /* 32-bit */
 	bool maps_kept;	     /* for the tests' oracle, if it is at work */
 	const char *unsafe;  /* why no return probes; NULL: safe */
-	uint64_t named_ns;
+	uint64_t named_ns, looked_ns;
 	struct {
 		bool known;
 		struct proc_rss rss;

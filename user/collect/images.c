@@ -7,6 +7,7 @@
 
 #include "collect/layouts.h"
 #include "target/proc.h"
+#include "tables.h"
 #include "util/mem.h"
 
 /* The layout that a process was given last; it holds a reference on it. */
@@ -21,6 +22,7 @@ struct image {
 	uint32_t slot; /* in the kernel's table of runtimes; 0: none */
 	struct py_process python;
 	const char *refused;
+	uint64_t looked_at; /* hash of the mappings that held no interpreter; 0: not known */
 	UT_hash_handle hh;
 };
 
@@ -124,14 +126,38 @@ static uint32_t slot_take(struct images *im, const struct python_info *info)
 	return 0;
 }
 
+/* What an interpreter could be in. */
+static uint64_t code_hash(const struct mappings *maps)
+{
+	uint64_t h = 1;
+
+	for (size_t i = 0; i < maps->n; i++)
+		if (maps->items[i].exec && maps->items[i].inode)
+			h = table_mix(table_mix(h, maps->items[i].start), maps->items[i].inode);
+	return h ? h : 1;
+}
+
+/* Every file is opened for it: not for mappings that were looked at before. */
+static void find_python(struct images *im, struct image *i, const struct proc_key *id, const struct mappings *maps)
+{
+	uint64_t hash = code_hash(maps);
+
+	if (i->slot || i->looked_at == hash)
+		return;
+	int err = pyinfo_find(id->pid, maps, &i->python, &i->refused);
+	if (err != -EAGAIN) /* its memory is not there yet */
+		i->looked_at = hash;
+	if (err)
+		return;
+	i->refused = NULL;
+	i->slot = slot_take(im, &i->python.info);
+}
+
 static void scan_python(struct images *im, uint32_t account, const struct proc_key *id, const struct mappings *maps)
 {
 	struct image *i = image_of(im, id->image);
 
-	if (!i->slot && pyinfo_find(id->pid, maps, &i->python, &i->refused) == 0) {
-		i->refused = NULL;
-		i->slot = slot_take(im, &i->python.info);
-	}
+	find_python(im, i, id, maps);
 	/* Also that there is none: an exec between the look at the account and the write may have left the old image's here. */
 	accounts_set_python(im->accounts, account, i->slot);
 }

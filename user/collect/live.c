@@ -23,6 +23,7 @@
 #include "util/mem.h"
 
 #define WAKE_MAX 4
+#define OWN_FDS 2 /* rings */
 #define HITS_EVERY 7	       /* odd: programs allocate in fixed orders */
 #define SETTLE_NS 500000000ull /* no allocation call lasts longer */
 
@@ -57,10 +58,6 @@ static int on_ring(void *ctx, void *data, size_t bytes)
 
 	if (bytes < sizeof(*e))
 		return 0;
-	if (e->kind == EVENT_CODE) {
-		stackdefs_code(s->defs, data, bytes);
-		return 0;
-	}
 	follow_event(&s->follow, e);
 	ranges_step(s->ranges, e);
 	return 0;
@@ -153,20 +150,23 @@ static bool can_end(const struct live_source *s)
 static int live_next(struct source *base, const int *wake, size_t n_wake, struct snapshot **ret)
 {
 	struct live_source *s = (struct live_source *)base;
-	struct pollfd fds[1 + WAKE_MAX] = { { .fd = ring_buffer__epoll_fd(s->ring), .events = POLLIN } };
+	struct pollfd fds[OWN_FDS + WAKE_MAX] = { { .fd = ring_buffer__epoll_fd(s->ring), .events = POLLIN },
+						  { .fd = stackdefs_fd(s->defs), .events = POLLIN } };
 
 	if (s->reported_gone && can_end(s))
 		return SOURCE_END;
 	for (size_t i = 0; i < n_wake && i < WAKE_MAX; i++)
-		fds[1 + i] = (struct pollfd){ .fd = wake[i], .events = POLLIN };
+		fds[OWN_FDS + i] = (struct pollfd){ .fd = wake[i], .events = POLLIN };
 	for (;;) {
 		uint64_t now = mono_ns();
 		if (now >= s->next_ns)
 			return take_snapshot(s, now, ret);
 		int wait_ms = (int)((s->next_ns - now + 999999) / 1000000);
-		int n = poll(fds, 1 + n_wake, wait_ms);
+		int n = poll(fds, OWN_FDS + n_wake, wait_ms);
 		if (n < 0)
 			return errno == EINTR ? SOURCE_WOKEN : -errno;
+		if (n > 0 && fds[1].revents)
+			stackdefs_drain(s->defs);
 		if (n > 0 && fds[0].revents) {
 			drain(s);
 			mind_scope(s, mono_ns(), NAN);
@@ -175,7 +175,7 @@ static int live_next(struct source *base, const int *wake, size_t n_wake, struct
 		if (can_end(s) && s->assembly.n && follow_running(&s->follow) == 0)
 			s->next_ns = 0;
 		for (size_t i = 0; n > 0 && i < n_wake; i++)
-			if (fds[1 + i].revents)
+			if (fds[OWN_FDS + i].revents)
 				return SOURCE_WOKEN;
 	}
 }
@@ -328,14 +328,15 @@ static int attach(struct live_source *s, char **ret_why)
 	return check_functions(s, ret_why);
 }
 
-static void wire(struct live_source *s)
+/* 0 or -errno: a ring can't be mapped. */
+static int wire(struct live_source *s)
 {
 	s->attacher = attacher_new(s->loader);
 	s->places = places_new();
 	s->ranges = ranges_new();
 	s->accounts = accounts_new(loader_procs(s->loader));
 	s->images = images_new(s->loader, s->accounts);
-	s->defs = stackdefs_new(s->loader, s->places, s->images);
+	int err = stackdefs_new(s->loader, s->places, s->images, &s->defs);
 	s->threads = threads_new();
 	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
 			   loader_map_info(s->loader, KMAP_SUMS).capacity);
@@ -360,6 +361,8 @@ static void wire(struct live_source *s)
 					 .attacher = s->attacher,
 					 .map = s->opts.map,
 					 .by_thread = s->opts.by_thread };
+	s->ring = err ? NULL : ring_buffer__new(loader_map_fd(s->loader, KMAP_EVENTS), on_ring, s, NULL);
+	return err ? err : s->ring ? 0 : -errno;
 }
 
 int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
@@ -382,11 +385,10 @@ int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
 	err = load(s, ret_why);
 	if (err)
 		return err;
-	wire(s);
-	s->ring = ring_buffer__new(loader_map_fd(s->loader, KMAP_EVENTS), on_ring, s, NULL);
-	if (!s->ring) {
-		*ret_why = xasprintf("the event ring can't be mapped: %s", strerror(errno));
-		return -errno;
+	err = wire(s);
+	if (err) {
+		*ret_why = xasprintf("the event rings can't be mapped: %s", strerror(-err));
+		return err;
 	}
 	if (getenv("TIDEMARK_HITS"))
 		err = hits_open(getenv("TIDEMARK_HITS"), s->loader, &s->hits);

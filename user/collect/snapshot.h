@@ -109,7 +109,7 @@ struct snap_stackdef {
 	const struct snap_frame *frames;
 	uint32_t n_python; /* innermost first */
 	const struct snap_pyframe *python;
-	bool python_cut; /* outer Python frames are missing: too deep, or they could not be read */
+	uint8_t python_cut; /* outer Python frames are missing: too deep, or they could not be read */
 };
 
 struct snap_map {

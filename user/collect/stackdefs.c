@@ -2,6 +2,8 @@
 #include "collect/stackdefs.h"
 
 #include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
 #include <string.h>
 #include <uthash.h>
 
@@ -22,7 +24,7 @@ struct chain {
 	uint64_t id;
 	uint32_t image;
 	uint32_t n;
-	bool is_cut;
+	uint8_t cut; /* enum stack_cut */
 	struct snap_pyframe *frames;
 	uint64_t shown_as; /* id of the first chain that reads the same */
 	UT_hash_handle hh;
@@ -41,12 +43,16 @@ struct stackdefs {
 	struct places *places;
 	struct images *images;
 	struct pynames *names;
+	struct ring_buffer *ring;
+	bool draining;
 	struct known *known;
 	struct chain *chains;
 	struct reading *readings;
 };
 
-struct stackdefs *stackdefs_new(struct loader *l, struct places *p, struct images *im)
+static int on_ring(void *ctx, void *data, size_t bytes);
+
+int stackdefs_new(struct loader *l, struct places *p, struct images *im, struct stackdefs **ret)
 {
 	struct stackdefs *d = xcalloc(1, sizeof(*d));
 
@@ -54,7 +60,13 @@ struct stackdefs *stackdefs_new(struct loader *l, struct places *p, struct image
 	d->places = p;
 	d->images = im;
 	d->names = pynames_new();
-	return d;
+	d->ring = ring_buffer__new(loader_map_fd(l, KMAP_PYTHON_EVENTS), on_ring, d, NULL);
+	int err = d->ring ? 0 : -errno;
+	if (err)
+		stackdefs_free(d);
+	else
+		*ret = d;
+	return err;
 }
 
 static void chain_free(struct stackdefs *d, struct chain *c)
@@ -87,6 +99,7 @@ void stackdefs_free(struct stackdefs *d)
 		free(r);
 	}
 	pynames_free(d->names);
+	ring_buffer__free(d->ring);
 	free(d);
 }
 
@@ -107,7 +120,7 @@ static void read_names(struct stackdefs *d, const struct proc_key *id, const str
 	if (!py)
 		return; /* the image ended meanwhile */
 	pynames_resolve(d->names, id->pid, id->image, &py->names, py->info.code_id, from, lines);
-	c->is_cut = from->flags & (PYTHON_CHAIN_CUT | PYTHON_CHAIN_BROKEN);
+	c->cut = from->flags & PYTHON_CHAIN_BROKEN ? CUT_MEMORY : from->flags & PYTHON_CHAIN_CUT ? CUT_DEPTH : CUT_NONE;
 	c->frames = xcalloc(from->n, sizeof(*c->frames));
 	for (uint32_t i = 0; i < from->n; i++) {
 		if (is_helper(&lines[i])) {
@@ -127,7 +140,7 @@ static void read_names(struct stackdefs *d, const struct proc_key *id, const str
 /* Names and files are kept once each, so their addresses stand for them. */
 static uint64_t reading_hash(const struct chain *c)
 {
-	uint64_t h = table_mix(0x72656164ull, (uint64_t)c->image << 1 | c->is_cut);
+	uint64_t h = table_mix(0x72656164ull, (uint64_t)c->image << 8 | c->cut);
 
 	for (uint32_t i = 0; i < c->n; i++) {
 		h = table_mix(table_mix(h, (uintptr_t)c->frames[i].name), (uintptr_t)c->frames[i].file);
@@ -159,6 +172,10 @@ static struct chain *chain_of(struct stackdefs *d, const struct proc_key *id, ui
 	HASH_FIND(hh, d->chains, &python, sizeof(python), c);
 	if (c)
 		return c;
+	stackdefs_drain(d); /* copies of its code objects may be there that the process does not have any more */
+	HASH_FIND(hh, d->chains, &python, sizeof(python), c);
+	if (c)
+		return c;
 	if (bpf_map_lookup_elem(loader_map_fd(d->loader, KMAP_PYTHON_CHAINS), &python, &from) ||
 	    from.n > PYTHON_FRAMES_MAX)
 		return NULL;
@@ -171,17 +188,38 @@ static struct chain *chain_of(struct stackdefs *d, const struct proc_key *id, ui
 	return c;
 }
 
-void stackdefs_python(struct stackdefs *d, const struct proc_key *id, uint64_t python)
-{
-	(void)chain_of(d, id, python);
-}
-
-void stackdefs_code(struct stackdefs *d, const struct python_code_copy *c, size_t bytes)
+static void learn(struct stackdefs *d, const struct python_code_copy *c, size_t bytes)
 {
 	const struct py_process *py = images_python(d->images, c->id.image);
 
 	if (py)
 		pynames_learn(d->names, c->id.image, &py->names, py->info.code_id, c, bytes);
+}
+
+static int on_ring(void *ctx, void *data, size_t bytes)
+{
+	struct stackdefs *d = ctx;
+	const struct event *e = data;
+
+	if (e->kind == EVENT_CODE && bytes >= sizeof(struct python_code_copy))
+		learn(d, data, bytes);
+	else if (e->kind == EVENT_PYTHON && bytes >= sizeof(*e))
+		(void)chain_of(d, &e->id, e->map.ids.python);
+	return 0;
+}
+
+void stackdefs_drain(struct stackdefs *d)
+{
+	if (d->draining)
+		return; /* a chain in the ring asks for itself */
+	d->draining = true;
+	(void)ring_buffer__consume(d->ring); /* what it could not hold is read from the process */
+	d->draining = false;
+}
+
+int stackdefs_fd(const struct stackdefs *d)
+{
+	return ring_buffer__epoll_fd(d->ring);
 }
 
 static uint8_t eval_part(const struct py_process *py, uint64_t addr)
@@ -229,13 +267,15 @@ bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack
 		define_native(d, arena, &st, seen_in, ret);
 	}
 	const struct chain *c = ids->python ? chain_of(d, seen_in, ids->python) : NULL;
+	if (ids->python && !c)
+		ret->python_cut = CUT_UNKNOWN;
 	if (c) {
 		struct snap_pyframe *frames = arena_alloc(arena, c->n, sizeof(*frames));
 		if (c->n)
 			memcpy(frames, c->frames, c->n * sizeof(*frames));
 		ret->python = frames;
 		ret->n_python = c->n;
-		ret->python_cut = c->is_cut;
+		ret->python_cut = c->cut;
 	}
 	return true;
 }

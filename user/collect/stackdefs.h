@@ -18,14 +18,13 @@
 struct arena;
 struct stackdefs;
 
-struct stackdefs *stackdefs_new(struct loader *l, struct places *p, struct images *im); /* borrowed, must outlive */
+/* All borrowed, must outlive. -errno: the ring of Python's events can't be mapped. */
+int stackdefs_new(struct loader *l, struct places *p, struct images *im, struct stackdefs **ret);
 void stackdefs_free(struct stackdefs *d);
 
-/* A chain of Python frames that is new: its names are read now. */
-void stackdefs_python(struct stackdefs *d, const struct proc_key *id, uint64_t python);
-
-/* A code object that is new, as it was. */
-void stackdefs_code(struct stackdefs *d, const struct python_code_copy *c, size_t bytes);
+/* Reads the names of code objects and chains that are new, while they are there. stackdefs_fd can be polled for them. */
+void stackdefs_drain(struct stackdefs *d);
+int stackdefs_fd(const struct stackdefs *d);
 
 /* True and *ret (in the arena; strings live as long as d) if the stack was not handed out yet. seen_in: a process that shows it. */
 bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack_ids *ids,

@@ -270,10 +270,10 @@ static void put_stack(struct jsonw *w, const struct report *r, const struct repo
 	jsonw_number(w, "age_p95_s", s->ages_known ? s->age_p95_s : NAN, DECIMALS_AGE);
 	jsonw_number(w, "age_max_s", s->ages_known ? s->age_max_s : NAN, DECIMALS_AGE);
 	/* Whole in all its parts: frames of Python that are missing are missing from the stack. */
-	enum stack_cut cut = s->cut == CUT_NONE && s->python_cut ? CUT_DEPTH : s->cut;
-	jsonw_bool(w, "complete", s->complete && !s->python_cut);
+	enum stack_cut cut = s->cut == CUT_NONE ? s->python_cut : s->cut;
+	jsonw_bool(w, "complete", cut == CUT_NONE);
 	jsonw_string(w, "cut", cut == CUT_NONE ? NULL : cut_names[cut]);
-	if (s->has_python)
+	if (s->has_python || s->python_cut)
 		jsonw_bool(w, "python_complete", !s->python_cut);
 	else
 		jsonw_null(w, "python_complete");

@@ -160,7 +160,7 @@ static void add_frames(struct builder *b, struct report_stack *row)
 	row->complete = def->complete;
 	row->cut = def->complete ? CUT_NONE : def->cut < CUT_NR ? (enum stack_cut)def->cut : CUT_UNKNOWN;
 	row->has_python = def->n_python > 0;
-	row->python_cut = def->python_cut;
+	row->python_cut = def->python_cut < CUT_NR ? (enum stack_cut)def->python_cut : CUT_UNKNOWN;
 	row->frames = copy_frames(b);
 	row->n_frames = b->frames.n;
 	row->summary = frames_summary(b->arena, &b->frames);

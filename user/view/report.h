@@ -37,7 +37,7 @@ struct report_stack {
 	bool complete;	    /* reaches the thread's start */
 	enum stack_cut cut; /* why it does not; CUT_NONE: complete, or not known */
 	bool has_python;    /* Python frames are known, shown or not */
-	bool python_cut;    /* and their outer part is missing */
+	enum stack_cut python_cut; /* why their outer part is missing; CUT_NONE: it is not */
 	struct leak_verdict leak;
 	uint64_t file_bytes;		/* layer map */
 	const struct sym_frame *frames; /* leaf first; merged or of one kind, as the query says */
