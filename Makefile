@@ -28,7 +28,7 @@ SAN := -O1 -g -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize
 BPF_CFLAGS := -target bpf -O2 -g -mcpu=v3 -D__TARGET_ARCH_x86 -Iinclude -Ivmlinux -Wall -Wextra -Werror \
 	-Wno-unused-parameter -Wno-missing-declarations
 
-LIB_SRC := $(filter-out user/main.c,$(wildcard user/*.c user/*/*.c))
+LIB_SRC := $(filter-out user/main.c user/alloc.c,$(wildcard user/*.c user/*/*.c))
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 HOST_SRC := $(wildcard tests/host/test_*.c)
 GOLDEN_SRC := $(wildcard tests/golden/test_*.c)
@@ -95,9 +95,10 @@ $(eval $(call variant,fuzz,$(CLANG),$(SAN) -fsanitize=fuzzer-no-link))
 $(B)/asan/tests/host/%.o: EXTRA_CFLAGS += -Ibpf -Itests/host
 $(B)/asan/tests/unit/%.o $(B)/asan/tests/golden/%.o: EXTRA_CFLAGS += -Itests/unit
 
-$(B)/tidemark: $(B)/obj/user/main.o $(LIB_obj)
+# An allocator of its own, within the executable: see user/alloc.c.
+$(B)/tidemark: $(B)/obj/user/main.o $(B)/obj/user/alloc.o $(LIB_obj)
 	$(call msg,LINK,$@)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ $(LIBS) -o $@
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) $^ -l:libjemalloc.a $(LIBS) -o $@
 
 # --- tests ---
 define test_programs
