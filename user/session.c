@@ -17,6 +17,7 @@
 #include "collect/live.h"
 #include "meta.h"
 #include "model/model.h"
+#include "sym/ahead.h"
 #include "util/log.h"
 #include "util/mem.h"
 #include "view/report.h"
@@ -226,6 +227,10 @@ static int take(struct session *s, struct snapshot *snap)
 
 	sym_add_modules(s->sym, snap->new_modules, snap->n_new_modules);
 	stack_dict_add(s->stacks, snap->new_stacks, snap->n_new_stacks);
+	if (!s->tui && !s->query.limit) { /* all of them will be shown, and nobody waits for a key */
+		sym_set_budget(s->sym, 0);
+		sym_name_ahead(s->sym, snap->new_stacks, snap->n_new_stacks);
+	}
 	int err = model_build(snap, s->history, s->watch, &m);
 	if (err) {
 		snapshot_free(snap);
