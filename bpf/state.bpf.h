@@ -76,11 +76,11 @@ struct stack_start {
 /* A stack on its way outwards. */
 struct unwind {
 	__u64 pc, sp, bp;
-	__u64 bp_slot;			      /* where bp was loaded from; 0: it is the register of the hit */
-	__u64 start_sp;			      /* of the hit: slots are remembered relative to it */
-	__u64 layout;			      /* as the unwinding began: user space may change the process's meanwhile */
-	__u64 hash, check;		      /* of what is remembered */
-	__u64 listed;			      /* hash of the frames so far */
+	__u64 bp_slot;	   /* where bp was loaded from; 0: it is the register of the hit */
+	__u64 start_sp;	   /* of the hit: slots are remembered relative to it */
+	__u64 layout;	   /* as the unwinding began: user space may change the process's meanwhile */
+	__u64 hash, check; /* of what is remembered */
+	__u64 listed;	   /* hash of the frames so far */
 	__u64 range_start, range_bytes, bias; /* the mapping of the frame before: most often of the next, too */
 	__u32 page, n;
 	__u64 instance;	  /* struct return_instance: the next one to look at; 0: not begun */

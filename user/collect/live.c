@@ -23,7 +23,7 @@
 #include "util/mem.h"
 
 #define WAKE_MAX 4
-#define OWN_FDS 2 /* rings */
+#define OWN_FDS 2	       /* rings */
 #define HITS_EVERY 7	       /* odd: programs allocate in fixed orders */
 #define SETTLE_NS 500000000ull /* no allocation call lasts longer */
 

@@ -34,9 +34,9 @@ struct report_stack {
 	int64_t delta_bytes;
 	bool ages_known;
 	double age_p50_s, age_p95_s, age_max_s;
-	bool complete;	    /* reaches the thread's start */
-	enum stack_cut cut; /* why it does not; CUT_NONE: complete, or not known */
-	bool has_python;    /* Python frames are known, shown or not */
+	bool complete;		   /* reaches the thread's start */
+	enum stack_cut cut;	   /* why it does not; CUT_NONE: complete, or not known */
+	bool has_python;	   /* Python frames are known, shown or not */
 	enum stack_cut python_cut; /* why their outer part is missing; CUT_NONE: it is not */
 	struct leak_verdict leak;
 	uint64_t file_bytes;		/* layer map */
