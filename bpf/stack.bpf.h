@@ -249,7 +249,7 @@ __noinline __u64 chain_walk(struct proc *p, struct thread_state *t, __u32 rememb
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 
 	if (!n) {
-		id = PYTHON_LOST;
+		id = t->walk.flags ? PYTHON_LOST : 0;
 	} else if (known && (known->n != t->walk.n || (s && !chain_same(known, &s->chain)))) {
 		loss_count(p, LOSS_STACK_COLLISION);
 		id = PYTHON_LOST;
