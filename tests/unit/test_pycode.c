@@ -187,13 +187,13 @@ static void test_dies_while_read(void **state)
 	(void)state;
 	fake_init(&f);
 	n = pynames_new_on(&f.memory);
-	for (size_t reads = 1; reads <= 3; reads++) {
+	for (size_t reads = 1; reads <= 4; reads++) {
 		f.die_at_read = reads;
 		fake_check(&f, n, 1, 7, GONE, 0);
 		assert_int_equal(f.die_at_read, 0);
 		f.alive_from = 0;
 	}
-	f.die_at_read = 4;
+	f.die_at_read = 5;
 	fake_check(&f, n, 1, 7, "0000000000000007", 8);
 	fake_check(&f, n, 1, 7, "0000000000000007", 8);
 	assert_int_equal(f.die_at_read, 1); /* what is known is not read */
