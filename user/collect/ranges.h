@@ -34,6 +34,7 @@ struct range_sum {
 	struct proc_key proc;
 	struct stack_ids ids;
 	uint32_t tid; /* that mapped first with this stack */
+	uint32_t zero; /* no bytes between the fields: sums can be compared */
 	/* Counts: an allocation per mapping call, a free when its last byte goes. Untracked: beyond 262,144 ranges. */
 	struct sum sum;
 	uint64_t file_live_bytes;		   /* part of live that maps files (fd >= 0 without MAP_ANONYMOUS) */
