@@ -38,7 +38,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 65536); /* user; cfg.sum_mask + 1 */
+	__uint(max_entries, 131072); /* user; cfg.sum_mask + 1 */
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct sum);
@@ -46,7 +46,6 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	/* Preallocated: the kernel's run-time allocator would round each 1,096 byte element up to 2,048. */
 	__uint(max_entries, 16384); /* user */
 	__type(key, __u64);
 	__type(value, struct stack);

@@ -6,6 +6,7 @@ is ended here, by its pid, also when a test fails. The rules of the format itsel
 """
 import atexit
 import collections
+import io
 import json
 import os
 import re
@@ -91,8 +92,8 @@ def scratch(name="tidemark-e2e-"):
 
 
 def _lines(stream, into, lock):
-    with stream:
-        for raw in stream:
+    with io.BufferedReader(stream) as buffered:  # the pipe itself would be read byte by byte
+        for raw in buffered:
             with lock:
                 into.append(raw)
 
@@ -557,9 +558,9 @@ def compare_counter(tool, records, wanted=None, sites=True, allowed=()):
     return n
 
 
-def run_counted(counter, argv, seconds, wanted=None, while_running=None, warm=True, **kw):
-    """Runs a command under both the counter and the tool, from its birth to its end, and compares."""
-    with Tool("top", "-f", "json", "-i", "0.5", "--limit", "0", "--", *counter.command(argv, warm)) as tool:
+def run_counted(counter, argv, seconds, wanted=None, while_running=None, warm=True, limit=0, **kw):
+    """Runs a command under both the counter and the tool, from its birth to its end, and compares. limit: of stacks that are shown."""
+    with Tool("top", "-f", "json", "-i", "0.5", "--limit", limit, "--", *counter.command(argv, warm)) as tool:
         tool.attached()
         if while_running:
             while_running(tool)

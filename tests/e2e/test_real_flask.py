@@ -66,7 +66,8 @@ def flask():
         os.kill(int((d / "pid").read_text()), signal.SIGTERM)
 
     h.run_counted(counter, [python, "-m", "gunicorn", "--chdir", d, "-w", "3", "-b", f"127.0.0.1:{port}", "--pid", d / "pid", "app:app"],
-                  120, wanted="^(python3|gunicorn)", while_running=load)
+                  120, wanted="^(python3|gunicorn)", while_running=load,
+                  limit=100, sites=False)  # some 50,000 stacks: as JSON, each interval, they would be half a gigabyte
     h.check(len(counter.records()) >= 4, f"a master and three workers were expected: {counter.records()}")
 
 

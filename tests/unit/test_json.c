@@ -154,7 +154,8 @@ static void every_field_is_there(void **state)
 		"cpu_pct rss_bytes hits_per_s foreign_hits_per_s probe_scope target_overhead_pct budget_pct body_ns "
 		"attached_share stacks maps losses");
 	assert_keys(get(get(line_of(&l, "tick", 0), "self"), "stacks"),
-		    "taken repeated unwound defined repeated_pct python_taken python_repeated python_defined python_foreign cut");
+		    "taken repeated unwound defined repeated_pct python_taken python_repeated python_defined "
+		    "python_foreign cut");
 	lines_done(&l);
 	fixture_free(r);
 }

@@ -33,7 +33,7 @@ void ranges_step(struct ranges *r, const struct event *e);
 struct range_sum {
 	struct proc_key proc;
 	struct stack_ids ids;
-	uint32_t tid; /* that mapped first with this stack */
+	uint32_t tid;  /* that mapped first with this stack */
 	uint32_t zero; /* no bytes between the fields: sums can be compared */
 	/* Counts: an allocation per mapping call, a free when its last byte goes. Untracked: beyond 262,144 ranges. */
 	struct sum sum;

@@ -13,6 +13,7 @@
 
 #include "probe/link.h"
 #include "tidemark.skel.h"
+#include "util/fs.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -78,6 +79,20 @@ static uint32_t scratch_slots(void)
 	return slots;
 }
 
+/*
+ * From 6.1 on maps have an allocator that tracing programs may use at any moment (kernel/bpf/memalloc.c): tables of stacks take memory as they fill, and may
+ * be as large as programs need that import a lot. Before, they have the size that the object says, all of it allocated at the start.
+ */
+#define ALLOC_SAFE_VERSION ((6u << 16) | (1u << 8))
+#define STACKS_MAX 131072
+#define CHAINS_MAX 65536
+
+static void grow_on_demand(struct bpf_map *m, uint32_t max)
+{
+	(void)bpf_map__set_map_flags(m, BPF_F_NO_PREALLOC); /* these only fail after load */
+	(void)bpf_map__set_max_entries(m, max);
+}
+
 static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, struct config *cfg)
 {
 	uint32_t buckets = bpf_map__max_entries(s->maps.live);
@@ -89,6 +104,10 @@ static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, struc
 	(void)bpf_map__set_max_entries(s->maps.scratches, cfg->scratch_slots);
 	cfg->live_buckets = buckets;
 	cfg->sum_mask = bpf_map__max_entries(s->maps.sums) - 1;
+	if (o->features.version >= ALLOC_SAFE_VERSION) {
+		grow_on_demand(s->maps.stacks, STACKS_MAX);
+		grow_on_demand(s->maps.python_chains, CHAINS_MAX);
+	}
 	if (o->cfg.record_hits)
 		(void)bpf_map__set_max_entries(s->maps.hits, HITS_BYTES);
 }
@@ -337,15 +356,16 @@ struct unwind_area loader_unwind_area(struct loader *l)
 	};
 }
 
-/* The kernel's run-time allocator hands out these sizes (kernel/bpf/memalloc.c). */
-static uint64_t alloc_class(uint64_t bytes)
+/* What the kernel says that a map takes now; 0: it does not. */
+static uint64_t memory_now(const struct bpf_map *m)
 {
-	static const uint64_t sizes[] = { 16, 32, 64, 96, 128, 192, 256, 512, 1024, 2048, 4096 };
+	char path[64], text[1024];
 
-	for (size_t i = 0; i < ARRAY_SIZE(sizes); i++)
-		if (bytes <= sizes[i])
-			return sizes[i];
-	return bytes;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", bpf_map__fd(m));
+	if (fs_read_into(path, text, sizeof(text)) <= 0)
+		return 0;
+	const char *at = strstr(text, "memlock:");
+	return at ? strtoull(at + strlen("memlock:"), NULL, 10) : 0;
 }
 
 static uint64_t map_bytes(const struct bpf_map *m)
@@ -358,7 +378,7 @@ static uint64_t map_bytes(const struct bpf_map *m)
 	case BPF_MAP_TYPE_LRU_HASH:
 	case BPF_MAP_TYPE_HASH:
 		if (bpf_map__map_flags(m) & BPF_F_NO_PREALLOC)
-			elem = alloc_class(elem);
+			return memory_now(m);
 		return n * elem + round_up_pow2(n) * HASH_BUCKET_BYTES;
 	case BPF_MAP_TYPE_PERCPU_ARRAY:
 		return n * value * (uint64_t)libbpf_num_possible_cpus();

@@ -74,7 +74,7 @@ struct unwind_area loader_unwind_area(struct loader *l);
 struct kernel_map_info {
 	const char *name;
 	uint32_t capacity;
-	uint64_t bytes; /* upper bound of kernel memory */
+	uint64_t bytes; /* of kernel memory: as allocated at the start, or, of what grows on demand, so far */
 };
 struct kernel_map_info loader_map_info(const struct loader *l, enum kernel_map m);
 
