@@ -51,12 +51,27 @@ struct {
 	__type(value, struct stack);
 } stacks SEC(".maps");
 
+/* What does not fit there: programs that import a lot have ten thousands of stacks. Takes memory as it fills, and is slower to fill. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* user */
+	__type(key, __u64);
+	__type(value, struct stack);
+} more_stacks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 8192); /* user */
 	__type(key, __u64);
 	__type(value, struct python_chain);
 } python_chains SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 1); /* user */
+	__type(key, __u64);
+	__type(value, struct python_chain);
+} more_chains SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -15,6 +15,7 @@
 #include "pycode.bpf.h"
 
 #define ERR_EXIST (-17)
+#define ERR_FULL (-7) /* E2BIG */
 #define NO_SCRATCH 0xffffffffu
 
 static __always_inline struct stack_stat *stack_stats(void)
@@ -55,6 +56,34 @@ static __always_inline void scratch_release(__u32 index)
 		__sync_lock_test_and_set(&s->busy, 0);
 }
 
+static __always_inline struct stack *stack_find(__u64 *id)
+{
+	struct stack *st = bpf_map_lookup_elem(&stacks, id);
+
+	return st ? st : bpf_map_lookup_elem(&more_stacks, id);
+}
+
+static __always_inline long stack_put(__u64 *id, struct stack *st)
+{
+	long err = bpf_map_update_elem(&stacks, id, st, BPF_NOEXIST);
+
+	return err == ERR_FULL ? bpf_map_update_elem(&more_stacks, id, st, BPF_NOEXIST) : err;
+}
+
+static __always_inline struct python_chain *chain_find(__u64 *id)
+{
+	struct python_chain *c = bpf_map_lookup_elem(&python_chains, id);
+
+	return c ? c : bpf_map_lookup_elem(&more_chains, id);
+}
+
+static __always_inline long chain_put(__u64 *id, struct python_chain *c)
+{
+	long err = bpf_map_update_elem(&python_chains, id, c, BPF_NOEXIST);
+
+	return err == ERR_FULL ? bpf_map_update_elem(&more_chains, id, c, BPF_NOEXIST) : err;
+}
+
 static __always_inline __u64 hash_to_id(__u64 hash)
 {
 	hash &= ~STACK_ID_LAYER_MASK;
@@ -90,15 +119,15 @@ __noinline __u64 stack_define(struct proc *p, struct thread_state *t, __u32 scra
 	st->cut = t->unwind.cut;
 	st->n_ips = (__u8)t->unwind.n;
 	stack_stat_add(cut[st->cut & 7]);
-	struct stack *known = bpf_map_lookup_elem(&stacks, &id);
+	struct stack *known = stack_find(&id);
 	if (!known) {
-		long err = bpf_map_update_elem(&stacks, &id, st, BPF_NOEXIST);
+		long err = stack_put(&id, st);
 		if (!err)
 			stack_stat_add(defined);
 		if (!err)
 			return id;
 		/* Another CPU was first with this hash; it may still be gone again. */
-		known = err == ERR_EXIST ? bpf_map_lookup_elem(&stacks, &id) : NULL;
+		known = err == ERR_EXIST ? stack_find(&id) : NULL;
 		if (!known) {
 			loss_count(p, LOSS_STACKS_FULL);
 			return 0;
@@ -209,7 +238,7 @@ __noinline int chain_define(struct proc *p, struct thread_state *t, __u32 scratc
 	c->python = p->python;
 	c->n = t->walk.n;
 	c->flags = t->walk.flags;
-	long err = bpf_map_update_elem(&python_chains, &id, c, BPF_NOEXIST);
+	long err = chain_put(&id, c);
 	if (err && err != ERR_EXIST) {
 		loss_count(p, LOSS_STACKS_FULL);
 		return 0;
@@ -245,7 +274,7 @@ __noinline __u64 chain_walk(struct proc *p, struct thread_state *t, __u32 rememb
 	__u32 image = p->id.image, scratch = scratch_claim();
 	int n = python_walk(t, image, scratch, remember); /* without a slot it still finds out which chain it is */
 	__u64 id = hash_to_id(table_mix(t->walk.hash, t->walk.flags)); /* a chain that was cut is another one */
-	struct python_chain *known = bpf_map_lookup_elem(&python_chains, &id);
+	struct python_chain *known = chain_find(&id);
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 
 	if (!n) {

@@ -15,7 +15,7 @@ struct hits {
 	struct ring_buffer *ring;
 	FILE *file;
 	char *folder;
-	int stacks_fd; /* borrowed */
+	int stacks_fd, more_fd; /* borrowed */
 };
 
 static int on_hit(void *ctx, void *data, size_t bytes)
@@ -48,6 +48,7 @@ int hits_open(const char *folder, struct loader *l, struct hits **ret)
 	if (!h->file)
 		return -errno;
 	h->stacks_fd = loader_map_fd(l, KMAP_STACKS);
+	h->more_fd = loader_map_fd(l, KMAP_MORE_STACKS);
 	h->ring = ring_buffer__new(loader_map_fd(l, KMAP_HITS), on_hit, h, NULL);
 	if (!h->ring)
 		return -errno;
@@ -63,20 +64,27 @@ void hits_drain(struct hits *h)
 			h->ring); /* what did not fit was not recorded: the oracle needs no hit in particular */
 }
 
+static void write_table(FILE *f, int fd)
+{
+	uint64_t key, next;
+	struct hit_stack s;
+
+	for (uint64_t *at = NULL; !bpf_map_get_next_key(fd, at, &next); at = &key) {
+		key = s.native_id = next;
+		if (!bpf_map_lookup_elem(fd, &key, &s.stack))
+			(void)fwrite(&s, sizeof(s), 1, f);
+	}
+}
+
 static void write_stacks(const struct hits *h)
 {
 	_cleanup_(freep) char *path = xasprintf("%s/stacks", h->folder);
 	FILE *f = fopen(path, "wbe");
-	uint64_t key, next;
-	struct hit_stack s;
 
 	if (!f)
 		return; /* the reader says that it is not there */
-	for (uint64_t *at = NULL; !bpf_map_get_next_key(h->stacks_fd, at, &next); at = &key) {
-		key = s.native_id = next;
-		if (!bpf_map_lookup_elem(h->stacks_fd, &key, &s.stack))
-			(void)fwrite(&s, sizeof(s), 1, f);
-	}
+	write_table(f, h->stacks_fd);
+	write_table(f, h->more_fd);
 	(void)fclose(f);
 }
 

@@ -112,6 +112,23 @@ static bool is_helper(const struct py_line *l)
 	return l->file && !strcmp(l->file, "__init__") && !strcmp(l->name, "__init__");
 }
 
+/* The kernel side fills the first and goes on in the second. */
+static const enum kernel_map stack_maps[] = { KMAP_STACKS, KMAP_MORE_STACKS };
+static const enum kernel_map chain_maps[] = { KMAP_PYTHON_CHAINS, KMAP_MORE_CHAINS };
+
+static bool find_in(const struct stackdefs *d, const enum kernel_map maps[2], uint64_t id, void *ret)
+{
+	return bpf_map_lookup_elem(loader_map_fd(d->loader, maps[0]), &id, ret) == 0 ||
+	       bpf_map_lookup_elem(loader_map_fd(d->loader, maps[1]), &id, ret) == 0;
+}
+
+/* What is not there is as good as deleted. */
+static void drop_from(const struct stackdefs *d, const enum kernel_map maps[2], uint64_t id)
+{
+	(void)bpf_map_delete_elem(loader_map_fd(d->loader, maps[0]), &id);
+	(void)bpf_map_delete_elem(loader_map_fd(d->loader, maps[1]), &id);
+}
+
 static void read_names(struct stackdefs *d, const struct proc_key *id, const struct python_chain *from, struct chain *c)
 {
 	const struct py_process *py = images_python(d->images, id->image);
@@ -176,8 +193,7 @@ static struct chain *chain_of(struct stackdefs *d, const struct proc_key *id, ui
 	HASH_FIND(hh, d->chains, &python, sizeof(python), c);
 	if (c)
 		return c;
-	if (bpf_map_lookup_elem(loader_map_fd(d->loader, KMAP_PYTHON_CHAINS), &python, &from) ||
-	    from.n > PYTHON_FRAMES_MAX)
+	if (!find_in(d, chain_maps, python, &from) || from.n > PYTHON_FRAMES_MAX)
 		return NULL;
 	c = xcalloc(1, sizeof(*c));
 	c->id = python;
@@ -262,7 +278,7 @@ bool stackdefs_take(struct stackdefs *d, struct arena *arena, const struct stack
 	k->native = ids->native;
 	HASH_ADD(hh, d->known, id, sizeof(k->id), k);
 	*ret = (struct snap_stackdef){ .stack_id = ids->id, .site = site_name(SITE_NONE), .cut = CUT_UNKNOWN };
-	if (ids->native && !bpf_map_lookup_elem(loader_map_fd(d->loader, KMAP_STACKS), &ids->native, &st)) {
+	if (ids->native && find_in(d, stack_maps, ids->native, &st)) {
 		k->image = st.first_seen_in.image;
 		define_native(d, arena, &st, seen_in, ret);
 	}
@@ -299,13 +315,13 @@ void stackdefs_forget(struct stackdefs *d, uint32_t image)
 	HASH_ITER(hh, d->known, k, k_next) {
 		if (!k->image || k->image != image)
 			continue;
-		(void)bpf_map_delete_elem(loader_map_fd(d->loader, KMAP_STACKS), &k->native);
+		drop_from(d, stack_maps, k->native);
 		known_free(d, k);
 	}
 	HASH_ITER(hh, d->chains, c, c_next) {
 		if (c->image != image)
 			continue;
-		(void)bpf_map_delete_elem(loader_map_fd(d->loader, KMAP_PYTHON_CHAINS), &c->id);
+		drop_from(d, chain_maps, c->id);
 		chain_free(d, c);
 	}
 	HASH_ITER(hh, d->readings, r, r_next) {

@@ -105,8 +105,8 @@ static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, struc
 	cfg->live_buckets = buckets;
 	cfg->sum_mask = bpf_map__max_entries(s->maps.sums) - 1;
 	if (o->features.version >= ALLOC_SAFE_VERSION) {
-		grow_on_demand(s->maps.stacks, STACKS_MAX);
-		grow_on_demand(s->maps.python_chains, CHAINS_MAX);
+		grow_on_demand(s->maps.more_stacks, STACKS_MAX);
+		grow_on_demand(s->maps.more_chains, CHAINS_MAX);
 	}
 	if (o->cfg.record_hits)
 		(void)bpf_map__set_max_entries(s->maps.hits, HITS_BYTES);

@@ -18,9 +18,10 @@ struct loader;
 
 /* X(id, name in the object): maps that user space reads. */
 #define for_each_kernel_map(X) \
-	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(PYTHON_CHAINS, python_chains) X(PYTHONS, pythons) \
-			X(CODES, codes) X(ROW_BLOCKS, row_blocks) X(PAGES, pages) X(RULES, rules) X(RANGES, ranges) X(SCRATCHES, scratches) \
-					X(CPU_STATS, cpu_stats) X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events) X(PYTHON_EVENTS, python_events) X(HITS, hits)
+	X(PROCS, procs) X(LIVE, live) X(SUMS, sums) X(STACKS, stacks) X(MORE_STACKS, more_stacks) X(PYTHON_CHAINS, python_chains) \
+			X(MORE_CHAINS, more_chains) X(PYTHONS, pythons) X(CODES, codes) X(ROW_BLOCKS, row_blocks) X(PAGES, pages) \
+					X(RULES, rules) X(RANGES, ranges) X(SCRATCHES, scratches) X(CPU_STATS, cpu_stats) \
+							X(ORPHAN_LOSSES, orphan_losses) X(EVENTS, events) X(PYTHON_EVENTS, python_events) X(HITS, hits)
 
 enum kernel_map {
 #define X(id, name) KMAP_##id,
