@@ -477,7 +477,7 @@ static void test_cannot_be_stored(void **state)
 	version_begin(12);
 	struct chain c = usual_chain();
 
-	host_map_of(&python_chains)->max = 0;
+	host_map_of(&python_chains)->max = host_map_of(&more_chains)->max = 0;
 	assert_int_equal(chain_take(), PYTHON_LOST);
 	assert_int_equal(loss_take(f.p, LOSS_STACKS_FULL), 1);
 	assert_null(host.ring);

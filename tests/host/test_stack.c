@@ -173,6 +173,7 @@ static void test_stacks_full(void **state)
 {
 	(void)state;
 	host_map_of(&stacks)->max = 1;
+	host_map_of(&more_stacks)->max = 0;
 	frames(1);
 	capture(P1);
 	call(f.th, &fn_malloc, LEAF + 1, ARGS(8), P2);
@@ -183,6 +184,7 @@ static void test_stacks_full(void **state)
 	assert_int_equal(id_at(P1 + 64), id_at(P1));
 	/* It was not remembered: as soon as there is room it is stored. */
 	host_map_of(&stacks)->max = 2;
+	host_map_of(&more_stacks)->max = 0;
 	call(f.th, &fn_malloc, LEAF + 1, ARGS(8), P2 + 64);
 	assert_true(id_at(P2 + 64) > STACK_ID_LAYER_MASK);
 }
