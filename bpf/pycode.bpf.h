@@ -19,6 +19,14 @@ static __always_inline __u32 copy_user(__u8 *to, __u32 cap, __u64 from)
 	return in_page;
 }
 
+/* Names wait for the next interval, copies and all: a wake-up per stack would cost the target more than the stack. */
+#define PYTHON_RING_HURRY (1u << 20)
+
+static __always_inline __u64 python_wake(void)
+{
+	return bpf_ringbuf_query(&python_events, BPF_RB_AVAIL_DATA) > PYTHON_RING_HURRY ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+}
+
 static __always_inline void copy_fill(struct python_code_copy *c, const struct proc *p, __u64 code, __u32 id,
 				      const __u64 *words, __u32 minor)
 {
@@ -43,7 +51,7 @@ static __always_inline int copy_long(const struct proc *p, __u64 code, __u32 id,
 		return -1;
 	copy_fill(c, p, code, id, words, minor);
 	c->table_bytes = copy_user(c->table_text, PYTHON_COPY_TABLE + PYTHON_COPY_TABLE_LONG, c->table);
-	bpf_ringbuf_submit(c, 0);
+	bpf_ringbuf_submit(c, python_wake());
 	return 0;
 }
 
@@ -55,7 +63,7 @@ static __always_inline int copy_short(const struct proc *p, __u64 code, __u32 id
 		return -1;
 	copy_fill(c, p, code, id, words, minor);
 	c->table_bytes = copy_user(c->table_text, PYTHON_COPY_TABLE, c->table);
-	bpf_ringbuf_submit(c, 0);
+	bpf_ringbuf_submit(c, python_wake());
 	return 0;
 }
 

@@ -223,7 +223,7 @@ static __always_inline void python_tell(struct proc *p, __u64 id)
 	e->ts_ns = 0;
 	__builtin_memset(&e->map, 0, sizeof(e->map));
 	e->map.ids.python = id;
-	bpf_ringbuf_submit(e, 0); /* wakes user space unless it is at work already */
+	bpf_ringbuf_submit(e, python_wake());
 }
 
 /* Stores the chain that was walked into the scratch slot. 1: it is stored. */
