@@ -24,7 +24,8 @@ static __always_inline __u32 copy_user(__u8 *to, __u32 cap, __u64 from)
 
 static __always_inline __u64 python_wake(void)
 {
-	return bpf_ringbuf_query(&python_events, BPF_RB_AVAIL_DATA) > PYTHON_RING_HURRY ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+	return bpf_ringbuf_query(&python_events, BPF_RB_AVAIL_DATA) > PYTHON_RING_HURRY ? BPF_RB_FORCE_WAKEUP
+											: BPF_RB_NO_WAKEUP;
 }
 
 static __always_inline void copy_fill(struct python_code_copy *c, const struct proc *p, __u64 code, __u32 id,
