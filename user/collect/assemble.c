@@ -157,17 +157,17 @@ static void add_counts(struct counts *to, const struct counts *c)
 	to->untracked_count += c->untracked_count;
 }
 
-/* What ages two sums have can't be told together but for the oldest: the other figures are those of the larger one. */
+/* Of the ages of two sums together only the oldest is known: medians can't be added. */
 static void join_ages(struct snap_stack *to, const struct snap_stack *s)
 {
-	float oldest = s->ages_known && s->age_max_s > to->age_max_s ? s->age_max_s : to->age_max_s;
+	bool both = to->ages_known && s->ages_known;
 
-	if (s->ages_known && (!to->ages_known || s->counts.live_count > to->counts.live_count)) {
-		to->age_p50_s = s->age_p50_s;
-		to->age_p95_s = s->age_p95_s;
+	if (s->ages_known) {
+		to->age_p50_s = both ? NAN : s->age_p50_s;
+		to->age_p95_s = both ? NAN : s->age_p95_s;
+		to->age_max_s = both && to->age_max_s > s->age_max_s ? to->age_max_s : s->age_max_s;
+		to->ages_known = true;
 	}
-	to->age_max_s = oldest;
-	to->ages_known |= s->ages_known;
 	if (to->old_live_bytes != UNKNOWN_U64)
 		to->old_live_bytes = s->old_live_bytes == UNKNOWN_U64 ? UNKNOWN_U64
 								      : to->old_live_bytes + s->old_live_bytes;
@@ -175,7 +175,7 @@ static void join_ages(struct snap_stack *to, const struct snap_stack *s)
 
 static void join_stack(struct snap_stack *to, const struct snap_stack *s)
 {
-	join_ages(to, s); /* by the counts before they are added up */
+	join_ages(to, s);
 	to->file_bytes += s->file_bytes;
 	add_counts(&to->counts, &s->counts);
 }
@@ -267,6 +267,11 @@ static void read_maps(struct work *w, struct snap_self *self)
 	maps[KMAP_SUMS].entries = w->n_stacks;
 	maps[KMAP_STACKS].entries = stackdefs_known(w->a->defs);
 	maps[KMAP_PYTHON_CHAINS].entries = stackdefs_known_chains(w->a->defs);
+	struct unwind_stats unwind = images_unwind_stats(w->a->follow->images);
+	maps[KMAP_ROW_BLOCKS].entries = unwind.blocks;
+	maps[KMAP_PAGES].entries = unwind.pages;
+	maps[KMAP_RULES].entries = unwind.rules;
+	maps[KMAP_RANGES].entries = unwind.ranges;
 	maps[KMAP_PROCS].entries = HASH_COUNT(w->a->follow->all);
 	self->maps = maps;
 	self->n_maps = KMAP_NR;

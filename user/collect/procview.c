@@ -63,6 +63,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->cmdline = arena_strdup(arena, w->cmdline ? w->cmdline : "");
 		p->cgroup = arena_strdup(arena, w->cgroup ? w->cgroup : "");
 		p->python = w->python[0] ? arena_strdup(arena, w->python) : NULL;
+		p->python_refused = images_python_refused(f->images, w->id.image);
 		p->state = w->state;
 		p->mode = w->flags & PROC_HEAP ? MODE_EXACT : MODE_PAGES;
 		p->attached_share = 1;

@@ -34,6 +34,7 @@ struct snap_proc {
 	uint32_t ppid;
 	const char *comm, *cmdline, *cgroup;
 	const char *python;    /* "3.11.2" or NULL */
+	const char *python_refused; /* why its Python frames are not shown, "free-threaded build"; NULL: they are, or it has none */
 	enum proc_state state; /* EXITED: the last time that this process appears */
 	enum proc_mode mode;
 	double attached_share;
@@ -54,7 +55,7 @@ struct snap_stack {
 	enum layer layer;
 	struct counts counts;
 	bool ages_known;
-	float age_p50_s, age_p95_s, age_max_s; /* of what is live */
+	float age_p50_s, age_p95_s, age_max_s; /* of what is live; NAN: of this one nothing is known */
 	uint64_t old_live_bytes;	       /* live bytes older than half the time since the attach; UNKNOWN_U64 */
 	uint64_t file_bytes;		       /* layer map: part of live_bytes that maps files */
 };

@@ -290,6 +290,7 @@ static void build_proc(struct builder *b, const struct model_proc *p, struct rep
 		.cmdline = arena_strdup(b->arena, s->cmdline),
 		.cgroup = arena_strdup(b->arena, s->cgroup),
 		.python = arena_strdup(b->arena, s->python),
+		.python_refused = s->python_refused ? arena_strdup(b->arena, s->python_refused) : NULL,
 		.state = s->state,
 		.mode = s->mode,
 		.attached_share = s->attached_share,

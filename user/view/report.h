@@ -64,6 +64,7 @@ struct report_proc {
 	double start_ts; /* Unix seconds; NAN: unknown */
 	uint32_t ppid;
 	const char *comm, *cmdline, *cgroup, *python;
+	const char *python_refused; /* why its Python frames are not shown; NULL: they are, or it has none */
 	enum proc_state state;
 	enum proc_mode mode;
 	double attached_share, overhead_pct;
