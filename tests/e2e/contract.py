@@ -29,7 +29,7 @@ MAYBE_NUM = NUM + (NULL,)
 LINES = {
     "meta": {"tool": str, "version": str, "run_id": str, "host": str, "kernel": str, "start_ts": NUM, "interval_s": NUM,
              "mode": str, "budget_pct": MAYBE_NUM, "sample_bytes": MAYBE_INT, "layers": list, "target": dict},
-    "proc": {"pid": int, "start_ts": NUM, "ppid": int, "comm": str, "cmdline": str, "cgroup": (str, NULL), "python": (str, NULL),
+    "proc": {"pid": int, "start_ts": NUM, "ppid": int, "comm": str, "cmdline": str, "cgroup": (str, NULL), "python": (str, NULL), "python_unsupported": (str, NULL),
              "state": str, "mode": str, "attached_share": NUM, "overhead_pct": MAYBE_NUM, "rss_bytes": MAYBE_INT,
              "anon_bytes": MAYBE_INT, "file_bytes": MAYBE_INT, "shmem_bytes": MAYBE_INT, "swap_bytes": MAYBE_INT,
              "limit_bytes": MAYBE_INT, "limit_eta_s": MAYBE_NUM, "growth_bytes_per_s": MAYBE_NUM, "layers": dict, "losses": dict},

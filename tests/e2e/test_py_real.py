@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 import urllib.request
+from pathlib import Path
 
 import harness as h
 import pytruth as t
@@ -147,4 +148,18 @@ def attached():
         gunicorn.wait(30, "gunicorn")
 
 
-h.main(from_birth, attached)
+def too_old():
+    """A version that is not walked: its stacks are native, and the process says why."""
+    found = sorted(Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")).glob("versions/3.7.*/bin/python3.7"))
+    if not found:
+        raise h.Skip("no Python 3.7 under pyenv")
+    with h.Tool("top", "-f", "json", "-i", "0.5", "--", found[0], "-S", "-c", "x = bytearray(99999); import time; time.sleep(60)") as tool:
+        tool.attached()
+        interval = tool.fresh()
+        proc = interval.procs[-1]
+        h.check_equal(proc["python_unsupported"], "Python 3.7", "why its Python frames are not shown")
+        kinds = {f["kind"] for s in interval.stacks for f in s["frames"]}
+        h.check_equal(kinds, {"native"}, "kinds of frames")
+
+
+h.main(from_birth, attached, too_old)
