@@ -33,8 +33,9 @@ struct snap_proc {
 	struct proc_key id;
 	uint32_t ppid;
 	const char *comm, *cmdline, *cgroup;
-	const char *python;    /* "3.11.2" or NULL */
-	const char *python_refused; /* why its Python frames are not shown, "free-threaded build"; NULL: they are, or it has none */
+	const char *python; /* "3.11.2" or NULL */
+	const char *
+		python_refused; /* why its Python frames are not shown, "free-threaded build"; NULL: they are, or it has none */
 	enum proc_state state; /* EXITED: the last time that this process appears */
 	enum proc_mode mode;
 	double attached_share;
