@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * What became of the blocks that were sampled while the probes were in place, when most of the time they are not: the allocator's own bookkeeping is
+ * read from outside (collect/occupied.h). "Some block lies at the address" is not "the same block": of freed addresses 45-97 % are taken again.
+ * So blocks whose free was seen (known dead) are looked up too, in the same look: the share of them whose address is in use is the reuse rate r of
+ * their size class, and survival is (occupied - r) / (1 - r), with its error.
+ */
+#ifndef TIDEMARK_COLLECT_SURVIVAL_H
+#define TIDEMARK_COLLECT_SURVIVAL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "abi.h"
+
+struct survival;
+struct loader;
+
+struct survival *survival_new(const struct loader *l); /* borrowed, must outlive */
+void survival_free(struct survival *s);
+
+struct survival_target {
+	uint32_t account, pid;
+	uint64_t sample_bytes;	/* R of rate 1 */
+	/* How many blocks one that was born then stands for because probes were not in place all the time; >= 1. */
+	double (*scale)(void *ctx, uint32_t birth_ms);
+	void *ctx;
+};
+/* Looks at one process; costs CPU time in proportion to its heap: not more often than keeps its share small (it decides). 1: looked; 0: not
+ * yet time; -ENOTSUP: its allocator is not known; other -errno: its memory can't be read. */
+int survival_look(struct survival *s, const struct survival_target *t, uint64_t now_ns);
+/* The account is gone. */
+void survival_forget(struct survival *s, uint32_t account);
+
+struct survival_figures {
+	double live_bytes, live_bytes_se, live_count; /* weights and scales in them */
+	double share, share_se; /* of what was allocated before the last look: still alive */
+	uint64_t looked;	/* blocks that were looked at */
+};
+/* Of one sum. false: no look has met a block of it. */
+bool survival_find(const struct survival *s, uint32_t sum, struct survival_figures *ret);
+
+#endif
