@@ -84,26 +84,44 @@ static __always_inline struct live_bucket *bucket_at(__u32 place)
 	return bpf_map_lookup_elem(&live, &place);
 }
 
-static __always_inline void book_free(struct proc *p, __u32 layer, const struct live_block *b)
+static __always_inline struct sample_weight block_weight(const struct live_block *b)
 {
-	struct sum *s = sum_at(b->sum);
-
-	if (s) {
-		__sync_fetch_and_add(&s->free_bytes, b->bytes);
-		__sync_fetch_and_add(&s->free_count, 1);
-	}
-	__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)b->bytes);
+	if (!b->rate)
+		return (struct sample_weight){ .bytes = b->bytes, .count = 1 };
+	return sample_weigh(&sampling, cfg.sample_bytes, b->rate, b->bytes, b->up);
 }
 
-static __always_inline void book_untracked(struct proc *p, __u32 layer, const struct live_block *b)
-{
-	struct sum *s = sum_at(b->sum);
+/* What becomes of a block that is not live any more. */
+enum { GONE_FREED, GONE_UNTRACKED };
 
-	if (s) {
-		__sync_fetch_and_add(&s->untracked_bytes, b->bytes);
-		__sync_fetch_and_add(&s->untracked_count, 1);
+__noinline int book_gone(struct proc *p, __u32 layer, struct live_block *b, __u32 how)
+{
+	struct sum *s = b ? sum_at(b->sum) : NULL;
+
+	if (!p || !s)
+		return 0;
+	struct sample_weight w = block_weight(b);
+	if (how == GONE_FREED) {
+		__sync_fetch_and_add(&s->free_bytes, w.bytes);
+		__sync_fetch_and_add(&s->free_count, w.count);
+	} else {
+		__sync_fetch_and_add(&s->untracked_bytes, w.bytes);
+		__sync_fetch_and_add(&s->untracked_count, w.count);
 	}
-	__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)b->bytes);
+	if (w.var)
+		__sync_fetch_and_add(&s->gone_var, w.var);
+	__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)w.bytes);
+	return 0;
+}
+
+static __always_inline void book_free(struct proc *p, __u32 layer, struct live_block *b)
+{
+	(void)book_gone(p, layer, b, GONE_FREED);
+}
+
+static __always_inline void book_untracked(struct proc *p, __u32 layer, struct live_block *b)
+{
+	(void)book_gone(p, layer, b, GONE_UNTRACKED);
 }
 
 static __always_inline int bucket_has(const struct live_bucket *b, __u64 key)
@@ -189,22 +207,32 @@ __noinline int live_put(__u64 key, struct live_block *block)
 	return bucket_put(b, key, block) || bucket_put(a, key, block);
 }
 
+/* A layer and the rate at which a call was sampled, in one argument: a global function has five. */
+#define LAYER_AT_RATE(layer, rate) ((__u32)(layer) | (__u32)(rate) << 8)
+
 /* addr 0: the result can't be known (return probes are unsafe here); counted, never tracked. A global function. */
-__noinline int book_alloc(struct proc *p, __u32 layer, __u64 addr, __u64 bytes, __u32 sum)
+__noinline int book_alloc(struct proc *p, __u32 layer_rate, __u64 addr, __u64 bytes, __u32 sum)
 {
+	__u32 layer = layer_rate & 0xff, rate = layer_rate >> 8 & 0xff;
 	struct sum *s = sum_at(sum);
-	struct live_block old, block = { .bytes = bytes, .sum = sum };
+	struct live_block old, block = { .bytes = bytes, .rate = rate, .sum = sum };
 
 	if (!p || !s)
 		return 0;
+	if (rate)
+		block.up = sample_round_up(&sampling, cfg.sample_bytes, rate, bytes, bpf_get_prandom_u32());
+	struct sample_weight w = block_weight(&block);
 	__u64 key = live_key(addr, layer, p->account);
-	__u64 alloc = __sync_fetch_and_add(&s->alloc_bytes, bytes) + bytes;
-	__s64 live_now = __sync_fetch_and_add(&p->live_bytes[layer & 3], (__s64)bytes) + (__s64)bytes;
+	__u64 alloc = __sync_fetch_and_add(&s->alloc_bytes, w.bytes) + w.bytes;
+	__s64 live_now = __sync_fetch_and_add(&p->live_bytes[layer & 3], (__s64)w.bytes) + (__s64)w.bytes;
 
-	__sync_fetch_and_add(&s->alloc_count, 1);
+	__sync_fetch_and_add(&s->alloc_count, w.count);
+	if (w.var)
+		__sync_fetch_and_add(&s->alloc_var, w.var);
 	if (addr && live_take(key, &old)) { /* handed out again without a free seen: the old block is gone */
 		book_free(p, layer, &old);
-		loss_count(p, LOSS_MISSED_FREE);
+		if (!p->rate) /* else its free may have been in a time without probes */
+			loss_count(p, LOSS_MISSED_FREE);
 	}
 	block.birth_ms = (__u32)(bpf_ktime_get_ns() / NS_PER_MS);
 	if (!addr || !live_put(key, &block)) {

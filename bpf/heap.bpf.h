@@ -19,6 +19,10 @@
  *
  * Taking the block out of `live` at realloc's entry is not a free: sums do not change until the result is known. It has to leave the map
  * then because the allocator may hand its address to another thread before realloc's return is seen.
+ *
+ * Where calls are sampled (include/sampling.h), the entry of one that no sampling point falls into leaves at once and no return is set up.
+ * A realloc of a sampled block is followed whatever becomes of the new size. A call that was left out may still make others, which must not
+ * count in its place: functions that do so leave a record without a return, which is alive as long as its slot holds its return address.
  */
 #ifndef TIDEMARK_BPF_HEAP_H
 #define TIDEMARK_BPF_HEAP_H
@@ -84,14 +88,36 @@ static __always_inline int is_inner_caller(const struct inflight *c, __u64 calle
 	return (caller >= c->code_start && caller < c->code_end) || caller == trampoline;
 }
 
-/* Is a call of this layer under way that encloses the one whose slot is given? Clears a stale record. */
-static __always_inline int is_nested(struct proc *p, struct thread_state *t, enum layer layer, __u64 slot)
+/*
+ * The same for a record without a return: its slot must still hold where it was called from. A jump from it has the slot itself, and is
+ * another function's; the same function there is the next call.
+ */
+static __always_inline int is_in_skipped(struct inflight *c, __u64 slot, __u16 site)
 {
+	__u64 word = 0, caller = 0;
+
+	if (slot == c->slot && site != c->site && !bpf_probe_read_user(&word, sizeof(word), (void *)slot) &&
+	    word == c->caller)
+		return 1;
+	if (slot < c->slot && !bpf_probe_read_user(&caller, sizeof(caller), (void *)slot) && caller >= c->code_start &&
+	    caller < c->code_end && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) && word == c->caller)
+		return 1;
+	c->slot = 0;
+	c->is_skipped = 0;
+	return 0;
+}
+
+/* Is a call of this layer under way that encloses the one whose slot is given? Clears a stale record. */
+static __always_inline int is_nested(struct proc *p, struct thread_state *t, const struct call_cookie *k, __u64 slot)
+{
+	enum layer layer = k->layer;
 	struct inflight *c = inflight_of(t, layer);
 	__u64 word = 0, caller = 0, trampoline;
 
 	if (!c->slot)
 		return 0;
+	if (c->is_skipped)
+		return is_in_skipped(c, slot, k->site);
 	trampoline = trampoline_of(t, p->id.image);
 	if (slot <= c->slot && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) && word == trampoline &&
 	    !bpf_probe_read_user(&caller, sizeof(caller), (void *)slot) && is_inner_caller(c, caller, trampoline))
@@ -121,14 +147,48 @@ static __always_inline __u64 call_bytes(struct pt_regs *ctx, const struct call_c
 	return bytes > most ? ~0ull : n * bytes;
 }
 
+/* User space is told once that the process used up what it was allowed. */
+__noinline int hits_spent(struct proc *p)
+{
+	if (!p || __sync_val_compare_and_swap(&p->spent, 0, 1) != 0)
+		return 0;
+	struct event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		p->spent = 0; /* tried again at the next step */
+		return 0;
+	}
+	e->kind = EVENT_SPENT;
+	e->tid = 0;
+	e->account = p->account;
+	e->other_account = 0;
+	e->id = p->id;
+	e->ts_ns = bpf_ktime_get_ns();
+	__builtin_memset(&e->map, 0, sizeof(e->map));
+	bpf_ringbuf_submit(e, BPF_RB_FORCE_WAKEUP);
+	return 0;
+}
+
+/* Threads count by themselves: one word that all of them write at each hit would cost as much as the rest of it. */
+static __always_inline void hit_count(struct proc *p, struct thread_state *t)
+{
+	if (++t->hits & (HITS_STEP - 1))
+		return;
+	__u64 hits = __sync_fetch_and_add(&p->hits, HITS_STEP) + HITS_STEP;
+	if (p->hits_limit && hits > p->hits_limit && !p->spent)
+		(void)hits_spent(p);
+}
+
 /* The process whose heap call this is, NULL if its heap is not observed. */
 static __always_inline struct proc *heap_hit(struct thread_state **ret)
 {
 	struct proc *p = proc_current(ret);
 	__u32 zero = 0;
 
-	if (p && p->flags & PROC_HEAP)
+	if (p && p->flags & PROC_HEAP) {
+		if (*ret)
+			hit_count(p, *ret);
 		return p;
+	}
 	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
 	if (st)
 		st->foreign_hits++;
@@ -206,7 +266,7 @@ static __always_inline int is_own_code(const struct pt_regs *ctx, const struct c
 
 /* A call whose result can't be seen is taken to succeed, if a machine can have that much; it is counted, and its block not tracked. */
 static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, const struct call_cookie *k,
-					struct inflight *c, __u64 bytes, __u32 sum, __u64 slot, __u64 caller)
+					struct inflight *c, __u64 bytes, __u64 slot, __u64 caller)
 {
 	/* Without a record that is alive, only code tells of a call from inside, and only another function at one place of a jump. */
 	if (is_own_code(ctx, k, caller) || (slot == c->unseen_slot && caller == c->caller && k->site != c->site))
@@ -224,8 +284,8 @@ static __always_inline void unseen_call(struct pt_regs *ctx, struct proc *p, con
 	if (c->has_old)
 		book_free(p, k->layer, &c->old);
 	c->has_old = 0;
-	if (bytes || !c->ptr) /* realloc(p, 0) only frees */
-		book_alloc(p, k->layer, 0, bytes, sum);
+	if (c->is_counted && (bytes || !c->ptr)) /* realloc(p, 0) only frees */
+		book_alloc(p, LAYER_AT_RATE(k->layer, c->rate), 0, bytes, c->sum);
 }
 
 /* Where a probed function was called from; the window is open then. */
@@ -253,6 +313,81 @@ static __always_inline struct stack_start *heap_start(struct thread_state *t, co
 	return from;
 }
 
+/* Does a sampling point fall into these bytes? A rate of 0 counts every call. */
+static __always_inline int is_sampled(struct thread_state *t, __u32 rate, __u64 bytes)
+{
+	if (!rate)
+		return 1;
+	if (t->left_rate != rate) {
+		t->left_rate = rate;
+		t->left = sample_distance(&sampling, cfg.sample_bytes, rate, bpf_get_prandom_u32());
+	}
+	if (!bytes)
+		bytes = 1; /* blocks of no bytes are counted too */
+	if (t->left > bytes) {
+		t->left -= bytes;
+		return 0;
+	}
+	t->left = sample_distance(&sampling, cfg.sample_bytes, rate, bpf_get_prandom_u32());
+	return 1;
+}
+
+static __always_inline __u64 word_of(__u64 addr)
+{
+	__u64 word = 0;
+
+	(void)bpf_probe_read_user(&word, sizeof(word),
+				  (void *)addr); /* unreadable: no place that code is called from */
+	return word;
+}
+
+static __always_inline void call_extent(struct inflight *c, const struct pt_regs *ctx, const struct call_cookie *k)
+{
+	c->code_start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT;
+	c->code_end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
+	c->site = k->site;
+	c->shape = k->shape;
+}
+
+/* Not sampled: what remains to be done. Is its return needed? */
+static __always_inline int left_out(struct pt_regs *ctx, struct proc *p, struct thread_state *t,
+				    const struct call_cookie *k, __u64 slot)
+{
+	struct inflight *c = inflight_of(t, k->layer);
+
+	if (!k->may_nest)
+		return SKIP_RETURN;
+	call_extent(c, ctx, k);
+	c->caller = word_of(slot);
+	c->is_counted = 0;
+	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
+	c->bytes = call_bytes(ctx, k);
+	c->has_old = 0;
+	if (is_return_unsafe(p, k, c->bytes)) {
+		unseen_call(ctx, p, k, c, c->bytes, slot, c->caller);
+		return SKIP_RETURN;
+	}
+	old_take(p, k->layer, c);
+	c->is_skipped = !c->has_old;
+	c->slot = slot;
+	return c->has_old ? WANT_RETURN : SKIP_RETURN;
+}
+
+/* A wrapper that was entered has decided for the call that it makes. 0: the call is not from one. */
+static __always_inline int from_wrapper(struct thread_state *t, struct inflight *c, __u64 slot, __u64 *bytes)
+{
+	struct wrap *w = &t->wrap;
+
+	if (!w->slot || !is_wrapped(w, slot, word_of(slot)))
+		return 0;
+	*bytes = w->bytes;
+	c->sum = w->sum;
+	c->rate = w->rate;
+	c->is_counted = w->is_counted;
+	w->slot = 0;
+	return 1;
+}
+
 static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
@@ -262,32 +397,33 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	if (!p || !(t = thread_need(p, t)))
 		return SKIP_RETURN;
 	__u64 sp = ctx->sp, slot = sp + k->slot_words * 8;
-	if (is_nested(p, t, layer, slot))
+	if (is_nested(p, t, k, slot))
 		return SKIP_RETURN;
 
-	__u64 caller = caller_read(sp, p, t, slot), bytes = call_bytes(ctx, k);
-	__u32 sum;
-	if (is_wrapped(&t->wrap, slot, caller)) {
-		sum = t->wrap.sum;
-		bytes = t->wrap.bytes;
-		t->wrap.slot = 0;
-	} else {
-		sum = sum_of_stack(ctx, p, t, heap_start(t, ctx, k, slot, caller), layer);
-	}
+	__u64 bytes = call_bytes(ctx, k);
+	__u32 rate = p->rate;
 	struct inflight *c = inflight_of(t, layer);
+	int wrapped = from_wrapper(t, c, slot, &bytes);
+	if (wrapped ? !c->is_counted : !is_sampled(t, rate, bytes))
+		return left_out(ctx, p, t, k, slot);
+	__u64 caller = caller_read(sp, p, t, slot);
+	if (!wrapped) {
+		c->sum = sum_of_stack(ctx, p, t, heap_start(t, ctx, k, slot, caller), layer);
+		c->rate = (__u8)rate;
+		c->is_counted = 1;
+	}
+	if (rate)
+		__sync_fetch_and_add(&p->sampled, 1);
 	if (is_return_unsafe(p, k, bytes)) {
-		unseen_call(ctx, p, k, c, bytes, sum, slot, caller);
+		unseen_call(ctx, p, k, c, bytes, slot, caller);
 		return SKIP_RETURN;
 	}
 	c->bytes = bytes;
-	c->code_start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT;
-	c->code_end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
+	call_extent(c, ctx, k);
 	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
-	c->sum = sum;
-	c->site = k->site;
-	c->shape = k->shape;
 	old_take(p, layer, c);
 	c->caller = caller;
+	c->is_skipped = 0;
 	c->slot = slot;
 	return WANT_RETURN;
 }
@@ -312,7 +448,7 @@ static __always_inline void realloc_settle(struct proc *p, enum layer layer, str
 	}
 	if (c->has_old)
 		book_free(p, layer, &c->old);
-	else
+	else if (!c->rate && !p->rate) /* else it was most likely not sampled */
 		loss_count(p, LOSS_UNMATCHED_FREE);
 	c->has_old = 0;
 }
@@ -328,16 +464,18 @@ static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_co
 		return;
 	struct inflight *c = inflight_of(t, layer);
 	/* After the return the stack pointer stands just above the slot. Anything else is an inner call. */
-	if (!c->slot || ctx->sp != c->slot + 8 || c->site != k->site)
+	if (!c->slot || c->is_skipped || ctx->sp != c->slot + 8 || c->site != k->site)
 		return;
 	c->slot = 0;
 	if (!p)
 		return;
+	if (!(++t->returns & (HITS_STEP - 1)))
+		__sync_fetch_and_add(&p->returns, HITS_STEP);
 	__u64 addr = result_of(ax, p, c);
 	if (c->ptr && c->shape != SHAPE_OUT_ALIGN_SIZE_TO_INT)
 		realloc_settle(p, layer, c, addr);
-	if (addr)
-		book_alloc(p, layer, addr, c->bytes, c->sum);
+	if (addr && c->is_counted)
+		book_alloc(p, LAYER_AT_RATE(layer, c->rate), addr, c->bytes, c->sum);
 }
 
 static __always_inline void free_enter(struct pt_regs *ctx, const struct call_cookie *k)
@@ -349,7 +487,7 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	struct thread_state *t;
 	struct proc *p = heap_hit(&t);
-	if (!p || (t && is_nested(p, t, layer, ctx->sp + k->slot_words * 8)))
+	if (!p || (t && is_nested(p, t, k, ctx->sp + k->slot_words * 8)))
 		return;
 	struct live_block b;
 	__u64 caller = 0;
@@ -357,6 +495,8 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 		book_free(p, layer, &b);
 		return;
 	}
+	if (p->rate)
+		return;
 	/* glibc gives the blocks that a thread kept back to itself when the thread ends: they were freed before. */
 	(void)bpf_probe_read_user(&caller, sizeof(caller),
 				  (void *)(ctx->sp + k->slot_words * 8)); /* unreadable: counted */
@@ -374,9 +514,9 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 
 	if (!p || !(t = thread_need(p, t)))
 		return;
-	if (is_nested(p, t, layer, slot))
+	if (is_nested(p, t, k, slot))
 		return;
-	__u64 caller = caller_read(sp, p, t, slot);
+	__u64 caller = p->rate ? word_of(slot) : caller_read(sp, p, t, slot);
 	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
 	int inner = is_wrapped(&t->wrap, slot, caller), again = inner && slot == t->wrap.slot;
 	t->wrap.inner_slot = slot;
@@ -388,9 +528,15 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		t->wrap.bytes = reg_read(ctx, k->size_reg);
 	if (inner)
 		return;
-	t->wrap.sum = sum_of_stack(ctx, p, t, heap_start(t, ctx, k, slot, caller), layer);
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
+	t->wrap.rate = (__u8)p->rate;
+	t->wrap.is_counted = is_sampled(t, t->wrap.rate, t->wrap.bytes);
 	t->wrap.slot = slot;
+	if (!t->wrap.is_counted)
+		return;
+	if (t->wrap.rate)
+		(void)caller_read(sp, p, t, slot); /* opens the window on the stack */
+	t->wrap.sum = sum_of_stack(ctx, p, t, heap_start(t, ctx, k, slot, caller), layer);
 }
 
 /* A thread ends or becomes another program, maybe inside a call. */
@@ -403,7 +549,8 @@ static __always_inline void thread_gone(struct task_struct *task)
 	if (!t || !p)
 		return;
 	for (int i = 0; i < TRACKED_LAYERS; i++) {
-		old_put_back(p, LAYER_HEAP + i, &t->call[i]);
+		if (!t->call[i].is_skipped)
+			old_put_back(p, LAYER_HEAP + i, &t->call[i]);
 		t->call[i].slot = 0;
 	}
 	t->wrap.slot = 0; /* its sum is the old image's */

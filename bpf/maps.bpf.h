@@ -6,10 +6,13 @@
 #ifndef TIDEMARK_BPF_MAPS_H
 #define TIDEMARK_BPF_MAPS_H
 
+#include "sampling.h"
 #include "state.bpf.h"
 #include "tables.h"
 
 const volatile struct config cfg = {};
+
+const volatile struct sampling_tables sampling = {};
 
 /* Image numbers, shared with user space, which numbers the processes it finds at start. In .bss, which it maps. */
 __u32 next_image;

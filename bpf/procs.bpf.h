@@ -93,6 +93,7 @@ struct proc_birth {
 	__u32 keeps_losses; /* exec: they are the process's, not the image's */
 	__u64 layout;
 	__u32 python;
+	__u32 rate;
 };
 
 /* A new account in a slot that is claimed, or whose process is between two images (exec: only one thread is left). */
@@ -106,6 +107,9 @@ static __always_inline void proc_fill(struct proc *p, __u32 slot, __u32 tgid, co
 	p->layout = b->layout;
 	p->python = b->python;
 	p->layout_asked = 0;
+	p->rate = b->rate;
+	p->spent = 0;
+	p->hits = p->returns = p->sampled = p->body_ns = p->hits_limit = 0;
 	__builtin_memset(p->live_bytes, 0, sizeof(p->live_bytes));
 	__builtin_memset(p->peak_live_bytes, 0, sizeof(p->peak_live_bytes));
 	if (!b->keeps_losses)
@@ -149,6 +153,7 @@ __noinline int proc_adopt(__u32 tgid)
 			.image = __sync_fetch_and_add(&next_image, 1) },
 		.flags = cfg.adopt_flags | PROC_LATE,
 		.ppid = BPF_CORE_READ(leader, real_parent, tgid),
+		.rate = cfg.rate,
 	};
 	struct account_ref none = {}, self = { .id = b.id };
 
@@ -223,6 +228,7 @@ static __always_inline void proc_born(struct task_struct *parent, struct task_st
 	b.id.start_ticks = start_ticks_of(child);
 	b.id.pid = tgid;
 	b.ppid = BPF_CORE_READ(parent, tgid);
+	b.rate = cfg.rate;
 	if (pp && pp->flags & PROC_FOLLOW) {
 		b.flags = pp->flags & ~(PROC_LATE | PROC_NAMED | PROC_BORROWS_MM);
 		b.id.image = pp->id.image;
@@ -261,6 +267,7 @@ static __always_inline void proc_exec(struct task_struct *task)
 	b.id.start_ticks = start_ticks_of(BPF_CORE_READ(task, group_leader));
 	b.id.pid = tgid;
 	b.ppid = BPF_CORE_READ(task, real_parent, tgid);
+	b.rate = cfg.rate;
 	b.flags = cfg.follow_all_flags;
 	if (!old && !cfg.follow_all_flags) {
 		self.id = b.id;

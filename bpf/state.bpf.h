@@ -23,7 +23,11 @@ struct inflight {
 	__u32 sum;		    /* on which it will be booked */
 	__u16 site;
 	__u8 shape;
-	__u8 has_old; /* `old` was taken out of `live` until the result is known */
+	__u8 has_old;	 /* `old` was taken out of `live` until the result is known */
+	__u8 rate;	 /* at which it was sampled */
+	__u8 is_counted; /* its new block is booked; else it is followed for the old one's sake */
+	__u8 is_skipped; /* not sampled: no return is awaited, the record only tells calls from inside */
+	__u8 pad[5];
 	__u64 old_key;
 	struct live_block old;
 };
@@ -34,7 +38,8 @@ struct wrap {
 	__u64 inner_slot, inner_caller, code, code_bytes; /* of the innermost one, which makes the call */
 	__u64 bytes;					  /* as asked of the outermost */
 	__u32 sum;					  /* of the outermost's stack */
-	__u32 pad;
+	__u8 rate, is_counted;				  /* as sampled there */
+	__u8 pad[2];
 };
 
 /* A mapping call between its entry and its exit. */
@@ -167,12 +172,16 @@ struct recent_sum {
 };
 
 struct thread_state {
-	__u32 account;	    /* of the process, as found last; 0: not yet */
-	__u32 image;	    /* image for which trampoline and python_key hold */
-	__u64 trampoline;   /* where the kernel's return trampoline lies in this process; 0: not looked up yet */
-	__u64 stack_end;    /* what is read of the stack ends here; 0: not known */
-	__u32 python_key;   /* of the thread-specific data, plus one; 0: not known */
-	__u32 was_repeated; /* the stack that was taken last */
+	__u32 account;	     /* of the process, as found last; 0: not yet */
+	__u32 image;	     /* image for which trampoline and python_key hold */
+	__u64 trampoline;    /* where the kernel's return trampoline lies in this process; 0: not looked up yet */
+	__u64 stack_end;     /* what is read of the stack ends here; 0: not known */
+	__u32 python_key;    /* of the thread-specific data, plus one; 0: not known */
+	__u32 was_repeated;  /* the stack that was taken last */
+	__u64 left;	     /* bytes up to the next sampling point */
+	__u32 left_rate;     /* the rate it was drawn for; 0: none was */
+	__u32 hits, returns; /* all told; the process is told in steps */
+	__u32 pad;
 	struct inflight call[TRACKED_LAYERS];
 	struct wrap wrap;
 	struct map_call map;

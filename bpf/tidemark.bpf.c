@@ -59,8 +59,14 @@ static __always_inline void body_end(struct cpu_stat *st, __u64 began)
 {
 	if (!began || !st)
 		return;
-	st->body_ns += bpf_ktime_get_ns() - began;
+	__u64 took = bpf_ktime_get_ns() - began;
+	struct thread_state *t;
+
+	st->body_ns += took;
 	st->body_samples++;
+	struct proc *p = proc_current(&t);
+	if (p)
+		__sync_fetch_and_add(&p->body_ns, took * BODY_SAMPLE);
 }
 
 static __always_inline int enter(struct pt_regs *ctx, const struct call_cookie *k)

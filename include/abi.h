@@ -58,16 +58,16 @@ struct proc {
 	__u32 flags; /* enum proc_flag */
 	struct proc_key id;
 	__u32 ppid;
-	__u32 swept;		    /* turns of the slot up to here are out of all tables; written by user space */
-	__u64 layout;		    /* its ranges (include/unwind.h), written by user space; 0: not known yet */
-	__u32 python;		    /* index in `pythons`, written by user space; 0: no Python that could be walked */
-	__u32 layout_asked;	    /* user space was told of code in no range, and has not looked yet */
-	__u32 rate;		    /* of sampling (include/sampling.h), written by user space; 0: every call is counted */
-	__u32 spent;		    /* user space was told that hits_limit was passed */
-	__u64 hits, returns;	    /* of our programs on its heap calls: entries and frees; returns. In steps of HITS_STEP */
-	__u64 sampled;		    /* entries that were counted, of those */
-	__u64 body_ns;		    /* run time of the programs on its calls, estimated from one run of BODY_SAMPLE */
-	__u64 hits_limit;	    /* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
+	__u32 swept;	     /* turns of the slot up to here are out of all tables; written by user space */
+	__u64 layout;	     /* its ranges (include/unwind.h), written by user space; 0: not known yet */
+	__u32 python;	     /* index in `pythons`, written by user space; 0: no Python that could be walked */
+	__u32 layout_asked;  /* user space was told of code in no range, and has not looked yet */
+	__u32 rate;	     /* of sampling (include/sampling.h), written by user space; 0: every call is counted */
+	__u32 spent;	     /* user space was told that hits_limit was passed */
+	__u64 hits, returns; /* of our programs on its heap calls: entries and frees; returns. In steps of HITS_STEP */
+	__u64 sampled;	     /* entries that were counted, of those */
+	__u64 body_ns;	     /* run time of the programs on its calls, estimated from one run of BODY_SAMPLE */
+	__u64 hits_limit;    /* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
 	__u64 losses[LOSS_NR];
@@ -84,8 +84,8 @@ struct live_block {
 	__u64 bytes : 48; /* as requested */
 	__u64 rate : 8;	  /* at which it was sampled; its weight stays the same until it is freed */
 	__u64 up : 8;	  /* it was booked as one more block than its weight's whole part */
-	__u32 sum;	/* index in `sums` of the stack that allocated it */
-	__u32 birth_ms; /* CLOCK_MONOTONIC, low 32 bits */
+	__u32 sum;	  /* index in `sums` of the stack that allocated it */
+	__u32 birth_ms;	  /* CLOCK_MONOTONIC, low 32 bits */
 };
 
 struct live_bucket {
@@ -123,7 +123,8 @@ struct sum {
 	__u64 free_bytes, free_count;
 	__u64 untracked_bytes, untracked_count;
 	__u64 peak_live_bytes;
-	__u64 alloc_var, gone_var; /* sampling variance of what was allocated, and of what is not live any more: SAMPLE_VAR_UNIT² */
+	__u64 alloc_var,
+		gone_var; /* sampling variance of what was allocated, and of what is not live any more: SAMPLE_VAR_UNIT² */
 };
 
 /* How the unwinding of a stack ended. */
@@ -167,8 +168,8 @@ enum event_kind {
 	EVENT_BRK,	   /* addr: new end, old_addr: end before */
 	EVENT_LAYOUT,	   /* addr: code in no range that is known; told once until user space looked */
 	EVENT_PYTHON,	   /* ids.python: a chain whose names have to be read soon */
-	EVENT_SPENT, /* the process's calls passed hits_limit */
-	EVENT_CODE,  /* struct python_code_copy (include/python.h): a code object as it was when it first ran into us */
+	EVENT_SPENT,	   /* the process's calls passed hits_limit */
+	EVENT_CODE, /* struct python_code_copy (include/python.h): a code object as it was when it first ran into us */
 	EVENT_NR
 };
 
@@ -199,7 +200,7 @@ struct event {
 };
 
 /* Value of `cpu_stats`, one per CPU. body: run time of the programs, measured on one hit of BODY_SAMPLE. */
-#define HITS_STEP 64 /* a power of two: a thread tells its process of so many hits at once */
+#define HITS_STEP 64   /* a power of two: a thread tells its process of so many hits at once */
 #define BODY_SAMPLE 61 /* odd: entries, returns and frees come in a fixed order */
 
 /* How stacks were taken. repeated: a stack that the thread showed lately, verified without unwinding. */
@@ -235,7 +236,8 @@ struct config {
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
 	__u32 by_thread;	      /* != 0: sums of one thread each */
 	__u32 record_hits;	      /* one of so many, for the tests' oracle (include/hit.h); 0: none */
-	__u64 sample_bytes; /* R of sampling rate 1 */
+	__u32 rate;		      /* include/sampling.h: of processes that are born or adopted */
+	__u64 sample_bytes;	      /* R of rate 1 */
 	__u32 no_stacks;  /* != 0: all calls are booked on the layer's unknown stack (for measuring what stacks cost) */
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };

@@ -12,7 +12,7 @@
  * weight that it was booked with, also when R has changed since. A new R needs a new distance, no more: the exponential has no memory.
  *
  * BPF has no floating point: functions of x = S/R stand in tables of SAMPLE_STEPS intervals up to SAMPLE_X, from where on p is 1 (the error is
- * below 1e-13), with linear interpolation (error below 2e-5 of the value, of both signs... see user/probe/sampling.c).
+ * below 1e-13), with linear interpolation (error below 2e-5 of the value, of both signs... see user/probe/sample_tables.c).
  */
 #ifndef TIDEMARK_SAMPLING_H
 #define TIDEMARK_SAMPLING_H

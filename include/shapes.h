@@ -59,6 +59,7 @@ enum arg_reg {
  *   28    the function may throw: a return probe under it must not be in place then
  *   29    the link is for one process (enum probe_scope)
  *   30    the file is a library: calls from its own code are the allocator's
+ *   31    the function may call other probed ones of its layer, or takes an old block
  *   32-47 site: index into user space's table of probed functions; 0 is never used
  *   48-63 wrappers: length of the function from the probed instruction on, in bytes (0xffff: that or more)
  *         others: how far the file's code reaches before (48-55) and behind (56-63) the probed instruction, in units of
@@ -67,7 +68,7 @@ enum arg_reg {
 #define NEAR_UNIT 65536
 
 struct call_cookie {
-	unsigned char layer, shape, ptr_reg, size_reg, count_reg, slot_words, may_throw, scope, library;
+	unsigned char layer, shape, ptr_reg, size_reg, count_reg, slot_words, may_throw, scope, library, may_nest;
 	unsigned short site, extent;
 };
 
@@ -77,8 +78,8 @@ static inline unsigned long long cookie_pack(const struct call_cookie *c)
 	       (unsigned long long)(c->ptr_reg & 15) << 10 | (unsigned long long)(c->size_reg & 15) << 14 |
 	       (unsigned long long)(c->count_reg & 15) << 18 | (unsigned long long)(c->slot_words & 63) << 22 |
 	       (unsigned long long)(c->may_throw & 1) << 28 | (unsigned long long)(c->scope & 1) << 29 |
-	       (unsigned long long)(c->library & 1) << 30 | (unsigned long long)c->site << 32 |
-	       (unsigned long long)c->extent << 48;
+	       (unsigned long long)(c->library & 1) << 30 | (unsigned long long)(c->may_nest & 1) << 31 |
+	       (unsigned long long)c->site << 32 | (unsigned long long)c->extent << 48;
 }
 
 static inline struct call_cookie cookie_unpack(unsigned long long v)
@@ -93,6 +94,7 @@ static inline struct call_cookie cookie_unpack(unsigned long long v)
 		.may_throw = v >> 28 & 1,
 		.scope = v >> 29 & 1,
 		.library = v >> 30 & 1,
+		.may_nest = v >> 31 & 1,
 		.site = v >> 32 & 0xffff,
 		.extent = v >> 48,
 	};

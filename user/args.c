@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sampling.h"
 #include "util/fmt.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -140,6 +141,13 @@ static int read_budget(const char *text, struct settings *s, char **ret_why)
 	return parse_percent(text, &s->budget_pct) || s->budget_pct > 100 ? -EINVAL : 0;
 }
 
+static int read_sample_bytes(const char *text, struct settings *s, char **ret_why)
+{
+	(void)ret_why;
+	return parse_bytes(text, &s->sample_bytes) || !s->sample_bytes || s->sample_bytes > SAMPLE_BYTES_MAX ? -EINVAL
+													     : 0;
+}
+
 static int read_layers(const char *text, struct settings *s, char **ret_why)
 {
 	static const char *const names[] = {
@@ -246,8 +254,9 @@ static const struct option_row options[] = {
 	{ 0, "sort", "KEY", "growth, rss, live_bytes, live_count, alloc_bytes_per_s, alloc_bytes_total, age_p50_s",
 	  read_sort, false },
 	{ 0, "limit", "N", "stacks per process and layer (50; 0: all)", read_limit, false },
-	{ 0, "mode", "MODE", "auto, exact (every heap call), pages (resident memory and mappings only)", read_mode,
-	  false },
+	{ 0, "mode", "MODE",
+	  "auto (sampled within the budget), exact (every heap call), pages (resident memory and mappings only)",
+	  read_mode, false },
 	{ 0, "layer", "LAYER[,...]", "page, map, heap", read_layers, false },
 	{ 0, "native", NULL, "frames of machine code only, also the interpreter's (Python frames are merged in)",
 	  read_native, false },
@@ -262,7 +271,11 @@ static const struct option_row options[] = {
 	{ 0, "warmup", "SEC", "time after the first sight of a process in which nothing is judged (0)", read_warmup,
 	  true },
 	{ 'h', "help", NULL, "this text", read_help, false },
-	{ 0, "budget", "PCT", "accepted for later use: every call is counted in this version", read_budget, false },
+	{ 0, "budget", "PCT",
+	  "CPU time that observing may take from a process, in percent of what it uses (2; 0: no limit)", read_budget,
+	  false },
+	{ 0, "sample-bytes", "BYTES", "one sample per so many bytes allocated, in the mean (512K; 1 to 1G)",
+	  read_sample_bytes, false },
 };
 
 static const struct option_row *option_find(const char *arg, size_t name_len)
@@ -388,9 +401,12 @@ static int parse_command(int argc, char **argv, struct settings *s)
 
 int args_parse(int argc, char **argv, struct settings *ret)
 {
-	*ret = (struct settings){
-		.interval_s = 1, .limit = 50, .budget_pct = 2, .rule = leak_rule_default, .sort = SORT_LIVE
-	};
+	*ret = (struct settings){ .interval_s = 1,
+				  .limit = 50,
+				  .budget_pct = 2,
+				  .sample_bytes = SAMPLE_BYTES_DEFAULT,
+				  .rule = leak_rule_default,
+				  .sort = SORT_LIVE };
 	int err = parse_command(argc, argv, ret);
 	int at = 2;
 

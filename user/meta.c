@@ -11,11 +11,10 @@
 
 static const char *mode_name(const struct settings *s)
 {
-	if (!s->layer_on[LAYER_HEAP] && s->target.kind != TARGET_ALL)
+	if (s->mode == MODE_ONLY_PAGES ||
+	    (!s->layer_on[LAYER_HEAP] && !s->layer_on[LAYER_PYTHON] && s->target.kind != TARGET_ALL))
 		return "pages";
-	return s->mode == MODE_ONLY_PAGES			      ? "pages"
-	       : s->mode == MODE_ALL_EXACT || s->layer_on[LAYER_HEAP] ? "exact"
-								      : "auto";
+	return s->mode == MODE_ALL_EXACT ? "exact" : "auto";
 }
 
 void meta_fill(const struct settings *s, uint64_t kernel_bytes, struct meta *ret)
@@ -36,6 +35,7 @@ void meta_fill(const struct settings *s, uint64_t kernel_bytes, struct meta *ret
 		.boot_ts = proc_boot_unix_seconds(),
 		.interval_s = s->interval_s,
 		.budget_pct = s->budget_pct,
+		.sample_bytes = s->mode == MODE_AUTO ? s->sample_bytes : 0,
 		.mode = mode_name(s),
 		.target_kind = target_kind_name(s->target.kind),
 		.target_text = s->target.text,

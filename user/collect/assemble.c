@@ -8,6 +8,7 @@
 #include "collect/kmaps.h"
 #include "collect/procview.h"
 #include "collect/threads.h"
+#include "sampling.h"
 #include "util/arena.h"
 #include "util/clock.h"
 #include "util/fs.h"
@@ -51,9 +52,17 @@ static uint64_t minus(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
-static struct counts counts_of(const struct sum *s)
+/* A variance that the programs summed up, as a standard error in bytes. */
+static double se_bytes(uint64_t var, uint64_t sample_bytes)
+{
+	return sqrt((double)var) * (double)sample_bytes / SAMPLE_VAR_UNIT;
+}
+
+static struct counts counts_of(const struct sum *s, uint64_t sample_bytes)
 {
 	return (struct counts){
+		.live_bytes_se = se_bytes(minus(s->alloc_var, s->gone_var), sample_bytes),
+		.alloc_bytes_se = se_bytes(s->alloc_var, sample_bytes),
 		.live_bytes = minus(s->alloc_bytes, s->free_bytes + s->untracked_bytes),
 		.live_count = minus(s->alloc_count, s->free_count + s->untracked_count),
 		.peak_live_bytes = s->peak_live_bytes,
@@ -119,7 +128,7 @@ static void take_sum(struct work *w, uint32_t index, struct sum *shared)
 	s->stack_id = sum.ids.id;
 	s->layer = (enum layer)(sum.ids.id & STACK_ID_LAYER_MASK);
 	take_thread(w, owner, sum.tid, s);
-	s->counts = counts_of(&sum);
+	s->counts = counts_of(&sum, w->a->sample_bytes);
 	take_ages(w, index, s);
 	define_stack(w, &sum.ids, &owner->id);
 }
@@ -155,6 +164,8 @@ static void add_counts(struct counts *to, const struct counts *c)
 	to->free_count += c->free_count;
 	to->untracked_bytes += c->untracked_bytes;
 	to->untracked_count += c->untracked_count;
+	to->live_bytes_se = hypot(to->live_bytes_se, c->live_bytes_se);
+	to->alloc_bytes_se = hypot(to->alloc_bytes_se, c->alloc_bytes_se);
 }
 
 /* Of the ages of two sums together only the oldest is known: medians can't be added. */
@@ -214,7 +225,7 @@ static void take_range(const struct range_sum *r, void *ctx)
 	if (w->a->by_thread)
 		take_thread(w, owner, r->tid, s);
 	s->layer = LAYER_MAP;
-	s->counts = counts_of(&r->sum);
+	s->counts = counts_of(&r->sum, w->a->sample_bytes);
 	s->file_bytes = r->file_live_bytes;
 	define_stack(w, &ids, &r->proc);
 }

@@ -25,6 +25,7 @@ struct assembly {
 	struct threads *threads;
 	const struct attacher *attacher;
 	bool map, by_thread;
+	uint64_t sample_bytes; /* R of sampling rate 1 */
 
 	uint64_t n;
 	uint64_t attached_ns, last_ns, last_cpu_ns;

@@ -120,6 +120,7 @@ int follow_enter(struct follow *f, uint32_t pid, bool late)
 		.id = { .start_ticks = st.start_ticks, .pid = pid, .image = loader_new_image(f->loader) },
 		.flags = f->flags | PROC_NAMED | (late ? PROC_LATE : 0),
 		.ppid = st.ppid,
+		.rate = f->rate,
 	};
 	p.losses[LOSS_LATE_ATTACH] = late;
 	uint32_t account;

@@ -214,6 +214,8 @@ static int load(struct live_source *s, char **ret_why)
 	}
 	lo.cfg.no_stacks = getenv("TIDEMARK_NO_STACKS") != NULL;
 	lo.cfg.by_thread = s->opts.by_thread;
+	lo.cfg.rate = s->opts.exact ? 0 : 1;
+	lo.cfg.sample_bytes = s->opts.sample_bytes;
 	lo.cfg.record_hits = getenv("TIDEMARK_HITS") ? HITS_EVERY : 0;
 	lo.live_max = live_max ? (uint32_t)strtoul(live_max, NULL, 10) : 0;
 	return loader_open(&lo, &s->loader, ret_why);
@@ -349,7 +351,8 @@ static int wire(struct live_source *s)
 				     .accounts = s->accounts,
 				     .threads = s->threads,
 				     .target = s->opts.target,
-				     .flags = target_flags(&s->opts) };
+				     .flags = target_flags(&s->opts),
+				     .rate = s->opts.exact ? 0 : 1 };
 	s->assembly = (struct assembly){ .loader = s->loader,
 					 .follow = &s->follow,
 					 .accounts = s->accounts,
@@ -360,7 +363,8 @@ static int wire(struct live_source *s)
 					 .threads = s->threads,
 					 .attacher = s->attacher,
 					 .map = s->opts.map,
-					 .by_thread = s->opts.by_thread };
+					 .by_thread = s->opts.by_thread,
+					 .sample_bytes = s->opts.sample_bytes };
 	s->ring = err ? NULL : ring_buffer__new(loader_map_fd(s->loader, KMAP_EVENTS), on_ring, s, NULL);
 	return err ? err : s->ring ? 0 : -errno;
 }

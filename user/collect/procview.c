@@ -65,7 +65,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->python = w->python[0] ? arena_strdup(arena, w->python) : NULL;
 		p->python_refused = images_python_refused(f->images, w->id.image);
 		p->state = w->state;
-		p->mode = w->flags & PROC_HEAP ? MODE_EXACT : MODE_PAGES;
+		p->mode = !(w->flags & PROC_HEAP) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
 		p->attached_share = 1;
 		p->overhead_pct = NAN; /* a hit's cost on this machine is not measured */
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));

@@ -169,6 +169,7 @@ static uint64_t cookie_of(const struct file *f, const struct plan *p, enum probe
 		.may_throw = p->may_throw,
 		.scope = (unsigned char)scope,
 		.library = f->library,
+		.may_nest = p->func->layer != LAYER_HEAP || p->shape != SHAPE_SIZE_TO_PTR,
 		.site = site_of(p->func),
 		.extent = extent_of(f, p),
 	};

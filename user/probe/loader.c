@@ -12,6 +12,8 @@
 #include <unistd.h>
 
 #include "probe/link.h"
+#include "probe/sample_tables.h"
+#include "sampling.h"
 #include "tidemark.skel.h"
 #include "util/fs.h"
 #include "util/log.h"
@@ -205,6 +207,9 @@ int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why
 	struct config cfg = o->cfg;
 	size_maps(l->skel, o, &cfg);
 	memcpy((void *)&l->skel->rodata->cfg, &cfg, sizeof(cfg));
+	struct sampling_tables tables;
+	sampling_tables_fill(&tables);
+	memcpy((void *)&l->skel->rodata->sampling, &tables, sizeof(tables));
 	choose_programs(l->skel, &o->features);
 	err = tidemark_bpf__load(l->skel);
 	if (err) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: GPL-2.0-or-later
-#include "probe/sampling.h"
+#include "probe/sample_tables.h"
 
 #include <math.h>
 #include <string.h>
