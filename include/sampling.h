@@ -11,111 +11,156 @@
  * A rate is a code: 0 counts every call, k means R = sample_bytes << (k - 1). The code stays with the block, so that it is freed with the
  * weight that it was booked with, also when R has changed since. A new R needs a new distance, no more: the exponential has no memory.
  *
- * BPF has no floating point: functions of x = S/R stand in tables of SAMPLE_STEPS intervals up to SAMPLE_X, from where on p is 1 (the error is
- * below 1e-13), with linear interpolation (error below 2e-5 of the value, of both signs... see user/probe/sample_tables.c).
+ * Distances are whole bytes, rounded up, and a block is sampled if the distance that is left is at most its size. So P(distance <= S) is
+ * P(exponential < S) = p to the last byte, however small R is, and the mean distance is R + 1/2. A block of no bytes counts as one byte here.
+ *
+ * Weights are whole bytes and whole blocks. Rounding them to the nearest would be a bias where R is small (half a byte of a weight of R) or
+ * where S is near R (1.58 blocks are not 2). So they are rounded down or up at random, right in the mean, and two bits with the block
+ * (SAMPLE_UP_*) say how, for the same to be taken away when it is freed.
+ *
+ * BPF has no floating point: functions of x = S/R stand in tables of SAMPLE_STEPS intervals up to SAMPLE_X, with linear interpolation. Beyond,
+ * p is 1 (1 - p is below 1.3e-14). A chord lies above a convex function, so weights are too large: by at most 2.0e-5 of their value, near
+ * x = 0, 3e-6 at x = 3; too small by at most 1.2e-6, where the table is rounded. Variances are within 2.1e-5 R², ln(1 + m) within 4e-10.
+ * tests/unit/test_sampling.c measures these.
  */
 #ifndef TIDEMARK_SAMPLING_H
 #define TIDEMARK_SAMPLING_H
 
 #include "abi.h"
 
-#define RATE_MAX 16
+#define RATE_MAX \
+	8 /* a power of two. 128 times sample_bytes: coarser says nothing, and the sums of variances would overflow */
 #define SAMPLE_BYTES_DEFAULT (512u << 10)
 #define SAMPLE_BYTES_MAX (1ull << 30)
 #define SAMPLE_R_MAX (1ull << 37) /* products below stay within 64 bits */
 
 #define SAMPLE_X 32
-#define SAMPLE_STEPS 1024 /* a power of two */
+#define SAMPLE_STEPS 1024   /* a power of two */
 #define SAMPLE_STEP_SHIFT 5 /* SAMPLE_STEPS / SAMPLE_X = 1 << 5 */
-#define SAMPLE_FRACTION 16 /* bits behind a step */
+#define SAMPLE_FRACTION 16  /* bits behind a step */
 #define SAMPLE_ONE_SHIFT 20 /* weight: 1.0 is 1 << 20 */
 #define SAMPLE_VAR_SHIFT 24 /* var: 1.0 is 1 << 24, in units of R² */
 #define SAMPLE_LN_STEPS 256
-#define SAMPLE_LN_SHIFT 24
+#define SAMPLE_LN_SHIFT 32
+#define SAMPLE_LN_2 2977044472ull /* ln 2 */
 
-/* alloc_var and gone_var of struct sum are in squares of sample_bytes / SAMPLE_VAR_UNIT. */
+/* alloc_var and gone_var of struct sum are in squares of sample_bytes / SAMPLE_VAR_UNIT. At RATE_MAX 2^26 blocks fit into 64 bits. */
 #define SAMPLE_VAR_UNIT 4096
+
+/* How a block's weight was rounded. */
+#define SAMPLE_UP_COUNT 1u
+#define SAMPLE_UP_BYTES 2u
 
 struct sampling_tables {
 	__u32 weight[SAMPLE_STEPS + 1]; /* x / (1 - exp(-x)): bytes that a block stands for, in R */
 	__u32 var[SAMPLE_STEPS + 1];	/* (1-p) times its square */
-	__u32 ln[SAMPLE_LN_STEPS + 1];	/* ln(1 + i / SAMPLE_LN_STEPS) */
-	__u32 pad;
+	__u32 ln[SAMPLE_LN_STEPS];	/* ln(1 + i / SAMPLE_LN_STEPS) */
 };
+
+_Static_assert(SAMPLE_BYTES_MAX << (RATE_MAX - 1) <= SAMPLE_R_MAX, "R");
+_Static_assert(SAMPLE_VAR_UNIT *SAMPLE_VAR_UNIT == 1 << SAMPLE_VAR_SHIFT, "unit of variances");
+_Static_assert(SAMPLE_STEPS == SAMPLE_X << SAMPLE_STEP_SHIFT, "steps");
 
 /* What one sampled block adds to its sum. */
 struct sample_weight {
 	__u64 bytes, count, var;
 };
 
-static inline __u64 sample_mean(__u64 sample_bytes, __u32 rate)
+static inline __u32 sample_doublings(__u32 rate)
 {
-	__u64 r = sample_bytes << ((rate - 1) & 31);
-
-	return r > SAMPLE_R_MAX ? SAMPLE_R_MAX : r;
+	return (rate - 1) & (RATE_MAX - 1);
 }
 
-static inline __u32 sample_between(__u32 a, __u32 b, __u64 fraction, __u32 shift)
+static inline __u64 sample_mean(__u64 sample_bytes, __u32 rate)
+{
+	return sample_bytes << sample_doublings(rate);
+}
+
+static inline __u32 sample_between(__u32 a, __u32 b, __u64 fraction)
 {
 	__s64 step = (__s64)b - (__s64)a;
 
-	return (__u32)((__s64)a + ((step * (__s64)fraction) >> shift));
+	return (__u32)((__s64)a + ((step * (__s64)fraction) >> SAMPLE_FRACTION));
+}
+
+/* S/R, 1.0 being 1 << (SAMPLE_STEP_SHIFT + SAMPLE_FRACTION); s < r * SAMPLE_X. */
+static inline __u64 sample_ratio(__u64 s, __u64 r)
+{
+	return (s << (SAMPLE_STEP_SHIFT + SAMPLE_FRACTION)) / r;
+}
+
+/* A table's value at x = sample_ratio(). */
+static inline __u32 sample_table(const volatile __u32 *table, __u64 x)
+{
+	__u32 i = (__u32)(x >> SAMPLE_FRACTION) & (SAMPLE_STEPS - 1);
+
+	return sample_between(table[i], table[i + 1], x & ((1u << SAMPLE_FRACTION) - 1));
 }
 
 /*
- * Weight of a block of `bytes` at a rate that is not 0. `up`: 0 or 1, makes the whole number of blocks right in the mean; chosen with
- * sample_fraction and kept with the block.
+ * Weight of a block of `bytes` at a rate that is not 0. `up`: SAMPLE_UP_*, from sample_round_up and kept with the block.
  */
-static inline struct sample_weight sample_weigh(const volatile struct sampling_tables *t, __u64 sample_bytes, __u32 rate, __u64 bytes,
-						__u32 up)
+static inline struct sample_weight sample_weigh(const volatile struct sampling_tables *t, __u64 sample_bytes,
+						__u32 rate, __u64 bytes, __u32 up)
 {
 	__u64 r = sample_mean(sample_bytes, rate), s = bytes ? bytes : 1;
 	struct sample_weight w = { .bytes = bytes, .count = 1 };
 
 	if (s >= r * SAMPLE_X)
 		return w;
-	__u64 x = (s << (SAMPLE_STEP_SHIFT + SAMPLE_FRACTION)) / r;
-	__u32 i = (__u32)(x >> SAMPLE_FRACTION) & (SAMPLE_STEPS - 1);
-	__u64 fraction = x & ((1u << SAMPLE_FRACTION) - 1);
-	__u64 weight = (r * sample_between(t->weight[i], t->weight[i + 1], fraction, SAMPLE_FRACTION) + (1u << (SAMPLE_ONE_SHIFT - 1))) >>
-		       SAMPLE_ONE_SHIFT;
+	__u64 x = sample_ratio(s, r), weight = r * sample_table(t->weight, x); /* < 2^37 * 2^25 */
 
-	w.count = weight / s + up;
-	w.bytes = bytes ? weight : 0;
-	w.var = (__u64)sample_between(t->var[i], t->var[i + 1], fraction, SAMPLE_FRACTION) << (2 * (rate - 1));
-	return bytes ? w : (struct sample_weight){ .count = w.count };
+	w.count = (weight / s >> SAMPLE_ONE_SHIFT) + (up & SAMPLE_UP_COUNT);
+	if (!bytes)
+		return w;
+	w.bytes = (weight >> SAMPLE_ONE_SHIFT) + !!(up & SAMPLE_UP_BYTES);
+	w.var = (__u64)sample_table(t->var, x) << (2 * sample_doublings(rate));
+	return w;
 }
 
-/* Should this block be booked as one more? With the probability that the whole part of its count lacks. */
-static inline __u32 sample_round_up(const volatile struct sampling_tables *t, __u64 sample_bytes, __u32 rate, __u64 bytes, __u32 random)
+/* How to round a block's weight: up with the probability that the whole part lacks, bytes and blocks by themselves. random: 32 bits. */
+static inline __u32 sample_round_up(const volatile struct sampling_tables *t, __u64 sample_bytes, __u32 rate,
+				    __u64 bytes, __u32 random)
 {
-	__u64 s = bytes ? bytes : 1, weight = s;
-	struct sample_weight w = sample_weigh(t, sample_bytes, rate, s, 0);
+	__u64 r = sample_mean(sample_bytes, rate), s = bytes ? bytes : 1, below_one = (1u << SAMPLE_ONE_SHIFT) - 1;
 
-	weight = w.bytes;
-	return (((weight % s) << 32) / s) > random;
+	if (s >= r * SAMPLE_X)
+		return 0;
+	__u64 weight = r * sample_table(t->weight, sample_ratio(s, r));
+	__u32 of_count = (__u32)((weight / s & below_one) >> (SAMPLE_ONE_SHIFT - 16)),
+	      of_bytes = (__u32)((weight & below_one) >> (SAMPLE_ONE_SHIFT - 16));
+
+	return (of_count > (random & 0xffff) ? SAMPLE_UP_COUNT : 0) | (of_bytes > random >> 16 ? SAMPLE_UP_BYTES : 0);
 }
 
-/* A distance to the next point: exponential with mean R. random: 32 bits. At least 1. */
-static inline __u64 sample_distance(const volatile struct sampling_tables *t, __u64 sample_bytes, __u32 rate, __u32 random)
+/*
+ * ln(1 + m), m = mantissa / 2^32: of the step below it from the table, of the rest t by t - t²/2 + t³/3 (t < 1/256). A chord of the
+ * table would be off by 0.1 % where m is close to 1, for the short distances that decide whether a small block behind a sampled one is taken.
+ */
+static inline __u64 sample_ln(const volatile struct sampling_tables *t, __u64 mantissa)
 {
-	__u64 r = sample_mean(sample_bytes, rate), v = (__u64)random + 1;
-	__u32 bits = 0, shift = 0;
+	__u32 i = (__u32)(mantissa >> 24) & (SAMPLE_LN_STEPS - 1);
+	__u64 rest = ((mantissa & 0xffffff) << 16) / (SAMPLE_LN_STEPS + i); /* 1.0 is 1 << 40, below 1 << 32 */
+	__u64 square = rest * rest >> 40, cube = square * rest >> 40;
+
+	return t->ln[i] + ((rest - square / 2 + cube / 3) >> (40 - SAMPLE_LN_SHIFT));
+}
+
+/* A distance to the next point: exponential with mean R, rounded up. random: 32 bits. At least 1. */
+static inline __u64 sample_distance(const volatile struct sampling_tables *t, __u64 sample_bytes, __u32 rate,
+				    __u32 random)
+{
+	__u64 r = sample_mean(sample_bytes, rate), v = 2 * (__u64)random + 1; /* u = v / 2^33: never 0, never 1 */
+	__u32 bits = 0;
 
 	/* v = 2^bits (1 + m): bits by halving */
-	for (shift = 16; shift; shift >>= 1)
+	for (__u32 shift = 32; shift; shift >>= 1)
 		if (v >> bits >> shift)
 			bits += shift;
-	if (v >> 32)
-		return 1; /* u = 1 */
-	__u64 mantissa = ((v << (32 - bits)) & 0xffffffff); /* 32 bits behind the point */
-	__u32 i = (__u32)(mantissa >> 24) & (SAMPLE_LN_STEPS - 1);
-	__u64 ln = sample_between(t->ln[i], t->ln[i + 1], mantissa & 0xffffff, 24);
-	__u64 minus = (32 - (__u64)bits) * 11629080ull - ln; /* ln 2 in SAMPLE_LN_SHIFT bits */
+	__u64 ln = sample_ln(t, (v << (32 - bits)) & 0xffffffff), whole = (33 - (__u64)bits) * SAMPLE_LN_2;
+	__u64 minus = whole > ln ? whole - ln : 0; /* -ln u, < 2^37 */
 
-	/* minus < 2^29 */
-	__u64 d = r >> 34 ? (r >> 8) * minus >> (SAMPLE_LN_SHIFT - 8) : r * minus >> SAMPLE_LN_SHIFT;
-	return d ? d : 1;
+	return (((r >> 16) * minus + ((r & 0xffff) * minus >> 16)) >> 16) + 1;
 }
 
 #endif

@@ -26,6 +26,6 @@ void sampling_tables_fill(struct sampling_tables *t)
 		t->weight[i] = fixed(weight, SAMPLE_ONE_SHIFT);
 		t->var[i] = fixed(exp(-x) * weight * weight, SAMPLE_VAR_SHIFT);
 	}
-	for (int i = 0; i <= SAMPLE_LN_STEPS; i++)
+	for (int i = 0; i < SAMPLE_LN_STEPS; i++)
 		t->ln[i] = fixed(log1p((double)i / SAMPLE_LN_STEPS), SAMPLE_LN_SHIFT);
 }
