@@ -4,7 +4,7 @@
  * it so. There is one program per kind of probe, not per function; all that differs stands here.
  *
  * Row: constant suffix, name, roles of the C arguments 0..3. Roles: A alignment or ignored, N count,
- * S size, P old pointer (freed or resized), O out-parameter, '-' no argument.
+ * S size, P old pointer (freed or resized), O out-parameter, '-' no argument. CTX_: a context comes first, as in PyMemAllocatorEx.
  */
 #ifndef TIDEMARK_SHAPES_H
 #define TIDEMARK_SHAPES_H
@@ -18,6 +18,10 @@
 	X(OUT_ALIGN_SIZE_TO_INT, "out+align+size->int", "OAS-") \
 	X(PTR_TO_VOID, "ptr->void", "P---") \
 	X(PTR_SIZE_TO_VOID, "ptr+size->void", "PA--") \
+	X(CTX_SIZE_TO_PTR, "ctx+size->ptr", "AS--") \
+	X(CTX_N_SIZE_TO_PTR, "ctx+n*size->ptr", "ANS-") \
+	X(CTX_PTR_SIZE_TO_PTR, "ctx+ptr+size->ptr", "APS-") \
+	X(CTX_PTR_TO_VOID, "ctx+ptr->void", "AP--") \
 	X(WRAP, "wrapper", "S---")
 
 enum shape {
@@ -26,6 +30,16 @@ enum shape {
 #undef X
 		SHAPE_NR
 };
+
+/* What a probe does with a call, once the cookie says which registers hold its arguments: where they stood does not matter then. */
+static inline enum shape shape_plain(enum shape s)
+{
+	return s == SHAPE_CTX_SIZE_TO_PTR     ? SHAPE_SIZE_TO_PTR :
+	       s == SHAPE_CTX_N_SIZE_TO_PTR   ? SHAPE_N_SIZE_TO_PTR :
+	       s == SHAPE_CTX_PTR_SIZE_TO_PTR ? SHAPE_PTR_SIZE_TO_PTR :
+	       s == SHAPE_CTX_PTR_TO_VOID     ? SHAPE_PTR_TO_VOID :
+						s;
+}
 
 /*
  * Argument registers as a probe finds them: x86-64 order of the System V ABI, plus the

@@ -8,6 +8,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <uthash.h>
 
 #include "probe/link.h"
 #include "util/log.h"
@@ -26,6 +27,7 @@ struct file {
 	size_t n_plans;
 	uint64_t text_start, text_end;
 	bool library;
+	bool given; /* its functions were not found by name: there may be several such for one file */
 	struct file_info info;
 	struct links host;
 };
@@ -38,6 +40,12 @@ struct use {
 	struct links own;
 };
 
+/* A process whose links are away for a while. */
+struct pause {
+	uint32_t pid; /* key */
+	UT_hash_handle hh;
+};
+
 struct attacher {
 	struct loader *loader; /* borrowed, must outlive */
 	struct plan_kernel kernel;
@@ -45,7 +53,9 @@ struct attacher {
 	size_t n_files, cap_files;
 	struct use *uses;
 	size_t n_uses, cap_uses;
+	struct pause *paused;
 	enum probe_scope scope;
+	bool forced; /* the scope stays as it is */
 };
 
 struct attacher *attacher_new(struct loader *l)
@@ -81,6 +91,24 @@ static void file_done(struct file *f)
 	free(f->plans);
 }
 
+static struct pause *pause_find(const struct attacher *a, uint32_t pid)
+{
+	struct pause *p = NULL;
+
+	HASH_FIND(hh, a->paused, &pid, sizeof(pid), p);
+	return p;
+}
+
+static void pause_end(struct attacher *a, uint32_t pid)
+{
+	struct pause *p = pause_find(a, pid);
+
+	if (!p)
+		return;
+	HASH_DEL(a->paused, p);
+	free(p);
+}
+
 void attacher_free(struct attacher *a)
 {
 	if (!a)
@@ -89,14 +117,30 @@ void attacher_free(struct attacher *a)
 		links_close(&a->uses[i].own);
 	for (size_t i = 0; i < a->n_files; i++)
 		file_done(&a->files[i]);
+	while (a->paused)
+		pause_end(a, a->paused->pid);
 	free(a->uses);
 	free(a->files);
 	free(a);
 }
 
+void attacher_pause(struct attacher *a, uint32_t pid)
+{
+	for (size_t i = 0; i < a->n_uses; i++)
+		if (a->uses[i].pid == pid)
+			links_close(&a->uses[i].own);
+	if (pause_find(a, pid))
+		return;
+	struct pause *p = xcalloc(1, sizeof(*p));
+	p->pid = pid;
+	HASH_ADD(hh, a->paused, pid, sizeof(p->pid), p);
+}
+
 void attacher_drop_pid(struct attacher *a, uint32_t pid)
 {
 	size_t kept = 0;
+
+	pause_end(a, pid);
 
 	for (size_t i = 0; i < a->n_uses; i++)
 		if (a->uses[i].pid == pid)
@@ -113,19 +157,28 @@ enum probe_scope attacher_scope(const struct attacher *a)
 
 bool attacher_can_change(const struct attacher *a)
 {
-	return loader_features(a->loader)->session;
+	return loader_features(a->loader)->session && !a->forced;
+}
+
+void attacher_force_process(struct attacher *a)
+{
+	a->forced = true;
+	a->scope = SCOPE_PROCESS;
+	loader_set_scope(a->loader, a->scope);
 }
 
 static struct file *file_find(struct attacher *a, uint64_t dev, uint64_t inode)
 {
 	for (size_t i = 0; i < a->n_files; i++)
-		if (a->files[i].inode == inode && a->files[i].dev == dev)
+		if (a->files[i].inode == inode && a->files[i].dev == dev && !a->files[i].given)
 			return &a->files[i];
 	return NULL;
 }
 
 uint16_t site_of(const struct family_func *f)
 {
+	if (f >= python_funcs && f < python_funcs + ARRAY_SIZE(python_funcs))
+		return (uint16_t)(SITE_FIRST_PROBE + family_funcs_n + (size_t)(f - python_funcs));
 	return (uint16_t)(SITE_FIRST_PROBE + (f - family_funcs));
 }
 
@@ -135,8 +188,12 @@ const char *site_name(uint16_t site)
 		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk"
 	};
 
-	if (site >= SITE_FIRST_PROBE && site - SITE_FIRST_PROBE < (int)family_funcs_n)
-		return family_funcs[site - SITE_FIRST_PROBE].site;
+	size_t row = site >= SITE_FIRST_PROBE ? (size_t)(site - SITE_FIRST_PROBE) : SIZE_MAX;
+
+	if (row < family_funcs_n)
+		return family_funcs[row].site;
+	if (row < family_funcs_n + ARRAY_SIZE(python_funcs))
+		return python_funcs[row - family_funcs_n].site;
 	return site < SITE_FIRST_PROBE && calls[site] ? calls[site] : "unknown";
 }
 
@@ -161,7 +218,7 @@ static uint64_t cookie_of(const struct file *f, const struct plan *p, enum probe
 {
 	struct call_cookie c = {
 		.layer = (unsigned char)p->func->layer,
-		.shape = (unsigned char)p->shape,
+		.shape = (unsigned char)shape_plain(p->shape),
 		.ptr_reg = p->ptr_reg,
 		.size_reg = p->size_reg,
 		.count_reg = p->count_reg,
@@ -346,19 +403,12 @@ static struct use *use_of(struct attacher *a, const struct file *f, uint32_t pid
 	return &a->uses[a->n_uses++];
 }
 
-int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret)
+static int take(struct attacher *a, struct file *f, uint32_t pid, bool with_return, struct file_info *ret)
 {
-	struct stat st;
-
-	if (fstat(fd, &st))
-		return -errno;
-	struct file *f = file_find(a, st.st_dev, st.st_ino);
-	int err = f ? 0 : file_add(a, fd, &st, &f);
-	if (err)
-		return err;
+	int err = 0;
 	struct use *u = pid && f->info.functions ? use_of(a, f, pid, with_return) : NULL;
 	bool host = a->scope == SCOPE_HOST;
-	struct links *to = host ? &f->host : u ? &u->own : NULL;
+	struct links *to = host ? &f->host : u && !pause_find(a, pid) ? &u->own : NULL;
 	size_t before = to ? to->n : 0;
 	if (to)
 		err = attach_file(a, f, host ? 0 : pid, with_return, to);
@@ -367,6 +417,128 @@ int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_retur
 	*ret = f->info;
 	ret->fresh = to && to->n && !before;
 	return 0;
+}
+
+int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret)
+{
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	struct file *f = file_find(a, st.st_dev, st.st_ino);
+	int err = f ? 0 : file_add(a, fd, &st, &f);
+	return err ? err : take(a, f, pid, with_return, ret);
+}
+
+/* --- functions that are given --- */
+
+static const struct plan *given_plan(const struct file *f, const struct given_func *g)
+{
+	for (size_t i = 0; i < f->n_plans; i++)
+		if (f->plans[i].func_offset == g->file_offset)
+			return &f->plans[i];
+	return NULL;
+}
+
+static bool is_given(const struct file *f, const struct stat *st)
+{
+	return f->given && f->inode == st->st_ino && f->dev == st->st_dev;
+}
+
+static bool is_planned(const struct attacher *a, const struct stat *st, const struct given_func *g)
+{
+	for (size_t i = 0; i < a->n_files; i++)
+		if (is_given(&a->files[i], st) && given_plan(&a->files[i], g))
+			return true;
+	return false;
+}
+
+static int plan_given(const struct attacher *a, const struct elf_file *elf, const struct given_func *g, struct plan *ret)
+{
+	char name[64];
+	struct elf_func at = { .name = name, .file_offset = g->file_offset };
+
+	snprintf(name, sizeof(name), "%s", g->row->site);
+	int err = elf_offset_to_vaddr(elf, g->file_offset, &at.vaddr);
+
+	return err ? err : plan_function(elf, &at, g->row, &a->kernel, ret);
+}
+
+/* Those that no process brought before. */
+static int add_given(struct attacher *a, int fd, const struct stat *st, const struct given_func *funcs, size_t n)
+{
+	_cleanup_(elf_done) struct elf_file elf = { 0 };
+	struct file f = { .dev = st->st_dev, .inode = st->st_ino, .given = true, .fd = -1 };
+	int err = elf_open(fd, family_wants, NULL, &elf);
+
+	if (err)
+		return err;
+	f.plans = xcalloc(n, sizeof(*f.plans));
+	for (size_t i = 0; i < n; i++)
+		if (!is_planned(a, st, &funcs[i]) && !given_plan(&f, &funcs[i]) && !plan_given(a, &elf, &funcs[i], &f.plans[f.n_plans]))
+			f.info.functions += f.plans[f.n_plans++].planned;
+	/* `library` stays false: calls from the file's own code are the interpreter's, and these are what is counted. */
+	f.text_start = elf.text_start;
+	f.text_end = elf.text_end;
+	f.fd = f.info.functions ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
+	if (f.fd < 0) {
+		err = f.info.functions ? -errno : 0;
+		file_done(&f);
+		return err;
+	}
+	log_debug("inode %llu: %d given functions", (unsigned long long)f.inode, f.info.functions);
+	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
+	a->files[a->n_files++] = f;
+	return 0;
+}
+
+static bool has_any(const struct file *f, const struct given_func *funcs, size_t n)
+{
+	for (size_t i = 0; i < n; i++)
+		if (given_plan(f, &funcs[i]))
+			return true;
+	return false;
+}
+
+int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_return, const struct given_func *funcs, size_t n,
+			struct file_info *ret)
+{
+	struct file_info all = { 0 };
+	bool missing = false;
+	struct stat st;
+
+	if (fstat(fd, &st))
+		return -errno;
+	for (size_t i = 0; i < n; i++)
+		missing |= !is_planned(a, &st, &funcs[i]);
+	int err = missing ? add_given(a, fd, &st, funcs, n) : 0;
+	for (size_t i = 0; i < a->n_files && !err; i++) {
+		struct file_info one = { 0 };
+		if (!is_given(&a->files[i], &st) || !has_any(&a->files[i], funcs, n))
+			continue;
+		err = take(a, &a->files[i], pid, with_return, &one);
+		all.functions += one.functions;
+		all.fresh |= one.fresh;
+	}
+	if (!err)
+		*ret = all;
+	return err;
+}
+
+int attacher_resume(struct attacher *a, uint32_t pid)
+{
+	int err = 0;
+
+	for (size_t i = 0; i < a->n_uses && !err; i++) {
+		struct use *u = &a->uses[i];
+		if (u->pid == pid)
+			err = attach_file(a, &a->files[u->file], pid, u->with_return, &u->own);
+	}
+	if (err)
+		attacher_pause(a, pid);
+	else
+		pause_end(a, pid);
+	return err;
 }
 
 static int attach_scope(struct attacher *a, enum probe_scope scope)

@@ -35,6 +35,28 @@ struct file_info {
  */
 int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret);
 
+/* A function that no symbol leads to, or that counts only in some processes. */
+struct given_func {
+	const struct family_func *row;
+	uint64_t file_offset;
+};
+
+/*
+ * As attacher_take_file, for functions that the caller found in this file, of which this process runs those given. For others they are ready,
+ * and count where the process's flags say that the layer is observed.
+ */
+int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_return, const struct given_func *funcs, size_t n,
+			struct file_info *ret);
+
+/*
+ * Takes the links of one process away for a while, and puts them back; only where links are for one process each. What it maps meanwhile is
+ * attached with the rest. 0, or -errno of the first link that could not be made (then it is paused).
+ */
+void attacher_pause(struct attacher *a, uint32_t pid);
+int attacher_resume(struct attacher *a, uint32_t pid);
+/* From now on links are for one process each, whatever it would choose; before the first file. */
+void attacher_force_process(struct attacher *a);
+
 /* The process is gone, its links go. */
 void attacher_drop_pid(struct attacher *a, uint32_t pid);
 

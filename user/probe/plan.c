@@ -73,7 +73,7 @@ int plan_kernel_current(struct plan_kernel *ret)
 
 static bool frees_only(enum shape s)
 {
-	return s == SHAPE_PTR_TO_VOID || s == SHAPE_PTR_SIZE_TO_VOID;
+	return shape_has_role(s, 'P') && !shape_has_role(s, 'S');
 }
 
 static bool shape_needs_return(enum shape s)
@@ -218,6 +218,8 @@ static void settle_shape(struct decoder *d, const struct elf_func *f, struct pla
 	p->shape = p->func->shape;
 	p->planned = true;
 	if (!is_free && !is_new(p->func))
+		return;
+	if (p->func->layer != LAYER_HEAP) /* what it reaches is of another layer */
 		return;
 	if (!reach_probed(d, f->vaddr, p->func, &name))
 		return;

@@ -161,6 +161,49 @@ const struct family_func family_funcs[] = {
 };
 const size_t family_funcs_n = sizeof(family_funcs) / sizeof(family_funcs[0]);
 
+#define PY_ROW(symbol_, site_, shape_) \
+	{ \
+		.family = "python", .symbol = symbol_, .site = site_, .shape = SHAPE_##shape_, .layer = LAYER_PYTHON \
+	}
+#define PY_CTX_ROWS(m, c, r, f) \
+	PY_ROW("", m, CTX_SIZE_TO_PTR), PY_ROW("", c, CTX_N_SIZE_TO_PTR), PY_ROW("", r, CTX_PTR_SIZE_TO_PTR), \
+		PY_ROW("", f, CTX_PTR_TO_VOID)
+#define PY_TABLE_ROWS1(a) PY_CTX_ROWS(a "Malloc", a "Calloc", a "Realloc", a "Free")
+#define PY_TABLE_ROWS2(a, b) \
+	PY_CTX_ROWS(a "Malloc or " b "Malloc", a "Calloc or " b "Calloc", a "Realloc or " b "Realloc", \
+		    a "Free or " b "Free")
+#define PY_TABLE_ROWS3(a, b, c) \
+	PY_CTX_ROWS(a "Malloc, " b "Malloc or " c "Malloc", a "Calloc, " b "Calloc or " c "Calloc", \
+		    a "Realloc, " b "Realloc or " c "Realloc", a "Free, " b "Free or " c "Free")
+#define PY_API_ROW(name, shape_) PY_ROW(name, name, shape_)
+#define PY_API_ROWS(a) \
+	PY_API_ROW(a "Malloc", SIZE_TO_PTR), PY_API_ROW(a "Calloc", N_SIZE_TO_PTR), \
+		PY_API_ROW(a "Realloc", PTR_SIZE_TO_PTR), PY_API_ROW(a "Free", PTR_TO_VOID)
+
+/* By sets of domains, 1 to 7, then by domain. */
+const struct family_func python_funcs[PY_TABLE_FUNCS + PY_API_FUNCS] = {
+	PY_TABLE_ROWS1("PyMem_Raw"),
+	PY_TABLE_ROWS1("PyMem_"),
+	PY_TABLE_ROWS2("PyMem_", "PyMem_Raw"),
+	PY_TABLE_ROWS1("PyObject_"),
+	PY_TABLE_ROWS2("PyObject_", "PyMem_Raw"),
+	PY_TABLE_ROWS2("PyObject_", "PyMem_"),
+	PY_TABLE_ROWS3("PyObject_", "PyMem_", "PyMem_Raw"),
+	PY_API_ROWS("PyMem_Raw"),
+	PY_API_ROWS("PyMem_"),
+	PY_API_ROWS("PyObject_"),
+};
+
+const struct family_func *python_table_func(unsigned int domains, enum py_operation op)
+{
+	return &python_funcs[(domains - 1) * PY_OPERATION_NR + op];
+}
+
+const struct family_func *python_api_func(enum py_domain domain, enum py_operation op)
+{
+	return &python_funcs[PY_TABLE_FUNCS + domain * PY_OPERATION_NR + op];
+}
+
 const struct family_func *family_find(const char *symbol)
 {
 	for (const struct family_func *f = family_funcs; f < family_funcs + family_funcs_n; f++)
