@@ -86,9 +86,30 @@ static __always_inline struct live_bucket *bucket_at(__u32 place)
 
 static __always_inline struct sample_weight block_weight(const struct live_block *b)
 {
-	if (!b->rate)
-		return (struct sample_weight){ .bytes = b->bytes, .count = 1 };
-	return sample_weigh(&sampling, cfg.sample_bytes, b->rate, b->bytes, b->up);
+	struct sample_weight w = { .bytes = b->bytes, .count = 1 };
+
+	if (b->rate)
+		w = sample_weigh(&sampling, cfg.sample_bytes, b->rate, b->bytes, b->up);
+	if (b->scale)
+		w = sample_scale(&sampling, cfg.sample_bytes, b->scale, b->bytes, b->up, w);
+	return w;
+}
+
+/* A block that is counted now, with all that its weight depends on. */
+static __always_inline struct live_block block_make(const struct proc *p, __u64 bytes, __u32 rate, __u32 sum)
+{
+	struct live_block b = { .bytes = bytes < BLOCK_BYTES_MAX ? bytes : BLOCK_BYTES_MAX, .rate = rate, .sum = sum };
+	__u32 up = 0;
+
+	if (rate)
+		up = sample_round_up(&sampling, cfg.sample_bytes, rate, b.bytes, bpf_get_prandom_u32());
+	b.up = up;
+	if (rate && p->scale) {
+		struct sample_weight w = block_weight(&b);
+		b.up = up | sample_round_scaled(&sampling, p->scale, w.count, bpf_get_prandom_u32() & 0xffff);
+		b.scale = p->scale;
+	}
+	return b;
 }
 
 /* What becomes of a block that is not live any more. */
@@ -215,20 +236,22 @@ __noinline int book_alloc(struct proc *p, __u32 layer_rate, __u64 addr, __u64 by
 {
 	__u32 layer = layer_rate & 0xff, rate = layer_rate >> 8 & 0xff;
 	struct sum *s = sum_at(sum);
-	struct live_block old, block = { .bytes = bytes, .rate = rate, .sum = sum };
+	struct live_block old, block;
 
 	if (!p || !s)
 		return 0;
-	if (rate)
-		block.up = sample_round_up(&sampling, cfg.sample_bytes, rate, bytes, bpf_get_prandom_u32());
+	block = block_make(p, bytes, rate, sum);
 	struct sample_weight w = block_weight(&block);
 	__u64 key = live_key(addr, layer, p->account);
 	__u64 alloc = __sync_fetch_and_add(&s->alloc_bytes, w.bytes) + w.bytes;
 	__s64 live_now = __sync_fetch_and_add(&p->live_bytes[layer & 3], (__s64)w.bytes) + (__s64)w.bytes;
 
 	__sync_fetch_and_add(&s->alloc_count, w.count);
-	if (w.var)
+	if (rate) {
 		__sync_fetch_and_add(&s->alloc_var, w.var);
+		__sync_fetch_and_add(&p->booked_bytes, w.bytes);
+		__sync_fetch_and_add(&p->booked_var, w.var);
+	}
 	if (addr && live_take(key, &old)) { /* handed out again without a free seen: the old block is gone */
 		book_free(p, layer, &old);
 		if (!p->rate) /* else its free may have been in a time without probes */

@@ -332,6 +332,12 @@ static __always_inline int is_sampled(struct thread_state *t, __u32 rate, __u64 
 	return 1;
 }
 
+/* Allocations are counted in windows; frees always. Asked of sampled calls only. */
+static __always_inline int is_window_open(const struct proc *p)
+{
+	return p->window_end_ns == WINDOW_ALWAYS || bpf_ktime_get_ns() < p->window_end_ns;
+}
+
 static __always_inline __u64 word_of(__u64 addr)
 {
 	__u64 word = 0;
@@ -404,7 +410,7 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 	__u32 rate = p->rate;
 	struct inflight *c = inflight_of(t, layer);
 	int wrapped = from_wrapper(t, c, slot, &bytes);
-	if (wrapped ? !c->is_counted : !is_sampled(t, rate, bytes))
+	if (wrapped ? !c->is_counted : !is_sampled(t, rate, bytes) || !is_window_open(p))
 		return left_out(ctx, p, t, k, slot);
 	__u64 caller = caller_read(sp, p, t, slot);
 	if (!wrapped) {
@@ -530,7 +536,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
 	t->wrap.rate = (__u8)p->rate;
-	t->wrap.is_counted = is_sampled(t, t->wrap.rate, t->wrap.bytes);
+	t->wrap.is_counted = is_sampled(t, t->wrap.rate, t->wrap.bytes) && is_window_open(p);
 	t->wrap.slot = slot;
 	if (!t->wrap.is_counted)
 		return;

@@ -51,6 +51,8 @@ enum proc_flag {
 #define PROC_PROBES 8
 #define PROC_CLAIMED 0xffffffffu /* tgid of a slot that is being filled */
 
+#define WINDOW_ALWAYS 0xffffffffffffffffull
+
 struct proc {
 	__u32 tgid; /* 0: free; written last */
 	__u32 used; /* times the slot was taken; 0: never, so searches end here */
@@ -67,7 +69,12 @@ struct proc {
 	__u64 hits, returns; /* of our programs on its heap calls: entries and frees; returns. In steps of HITS_STEP */
 	__u64 sampled;	     /* entries that were counted, of those */
 	__u64 body_ns;	     /* run time of the programs on its calls, estimated from one run of BODY_SAMPLE */
-	__u64 hits_limit;    /* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
+	__u64 window_end_ns; /* CLOCK_MONOTONIC: allocations are counted until then; WINDOW_ALWAYS. Written by user space */
+	__u32 scale;	     /* of what is counted in this window (sampling.h), written by user space */
+	__u32 pad;
+	__u64 booked_bytes,
+		booked_var; /* allocations counted, heap and python, weights and scales in them: what one window found */
+	__u64 hits_limit;   /* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
 	__u64 losses[LOSS_NR];
@@ -80,9 +87,12 @@ struct proc {
 #define LIVE_WAYS 8
 #define LIVE_BUSY 1ull
 
+#define BLOCK_BYTES_MAX ((1ull << 40) - 1)
+
 struct live_block {
-	__u64 bytes : 48; /* as requested */
+	__u64 bytes : 40; /* as requested; BLOCK_BYTES_MAX: that or more */
 	__u64 rate : 8;	  /* at which it was sampled; its weight stays the same until it is freed */
+	__u64 scale : 8;  /* of the window in which it was counted (sampling.h), kept for the same reason */
 	__u64 up : 8;	  /* it was booked as one more block than its weight's whole part */
 	__u32 sum;	  /* index in `sums` of the stack that allocated it */
 	__u32 birth_ms;	  /* CLOCK_MONOTONIC, low 32 bits */
@@ -237,7 +247,9 @@ struct config {
 	__u32 by_thread;	      /* != 0: sums of one thread each */
 	__u32 record_hits;	      /* one of so many, for the tests' oracle (include/hit.h); 0: none */
 	__u32 rate;		      /* include/sampling.h: of processes that are born or adopted */
-	__u64 sample_bytes;	      /* R of rate 1 */
+	__u32 windowed;		      /* != 0: nothing of these is counted before user space opens a window */
+	__u32 pad;
+	__u64 sample_bytes; /* R of rate 1 */
 	__u32 no_stacks;  /* != 0: all calls are booked on the layer's unknown stack (for measuring what stacks cost) */
 	__u32 watch_exec; /* tell user space of every exec and birth, also of processes that are not followed */
 };
@@ -248,7 +260,7 @@ _Static_assert(sizeof(struct live_bucket) == 24 * LIVE_WAYS, "live_bucket");
 _Static_assert(sizeof(struct sum) == 112, "sum");
 _Static_assert(sizeof(struct stack) == 24 + 8 * STACK_MAX_FRAMES, "stack");
 _Static_assert(sizeof(struct event) == 40 + sizeof(struct proc), "event");
-_Static_assert(sizeof(struct proc) == 104 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
+_Static_assert(sizeof(struct proc) == 136 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
 _Static_assert(1 << PROC_SLOT_BITS == PROC_SLOTS, "slots");
 
 #endif

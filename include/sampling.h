@@ -50,8 +50,19 @@
 /* How a block's weight was rounded. */
 #define SAMPLE_UP_COUNT 1u
 #define SAMPLE_UP_BYTES 2u
+#define SAMPLE_UP_SCALED 4u /* the count, after scaling */
+
+/*
+ * Probes may be in place only for windows of time, drawn at random (user/collect/windows.h). What is counted in one stands for 1/share as much:
+ * its scale, a code as well: 2^(code / SCALE_PER_OCTAVE).
+ */
+#define SCALE_PER_OCTAVE 8
+#define SCALE_MAX 96 /* 1/4096 of the time */
+#define SCALE_CODES 128
+#define SCALE_ONE_SHIFT 16
 
 struct sampling_tables {
+	__u32 scale[SCALE_CODES];	/* 1.0 is 1 << SCALE_ONE_SHIFT */
 	__u32 weight[SAMPLE_STEPS + 1]; /* x / (1 - exp(-x)): bytes that a block stands for, in R */
 	__u32 var[SAMPLE_STEPS + 1];	/* (1-p) times its square */
 	__u32 ln[SAMPLE_LN_STEPS];	/* ln(1 + i / SAMPLE_LN_STEPS) */
@@ -116,6 +127,51 @@ static inline struct sample_weight sample_weigh(const volatile struct sampling_t
 	w.bytes = (weight >> SAMPLE_ONE_SHIFT) + !!(up & SAMPLE_UP_BYTES);
 	w.var = (__u64)sample_table(t->var, x) << (2 * sample_doublings(rate));
 	return w;
+}
+
+/* x times a fixed-point number of `shift` bits; x is shortened rather than overflows. factor <= 1 << 28. */
+static inline __u64 sample_times(__u64 x, __u64 factor, __u32 shift)
+{
+	return x < 1ull << 35 ? x * factor >> shift : (x >> shift) * factor;
+}
+
+/* S W in units of variance; each of them is cut at 2^28 units (of 128 bytes at the default: 32 GiB). */
+static inline __u64 sample_product(__u64 s, __u64 weight, __u64 sample_bytes)
+{
+	__u64 most = 1u << 28, in_units = weight < 1ull << 50 ? weight * SAMPLE_VAR_UNIT / sample_bytes : most;
+
+	if (in_units > most)
+		in_units = most;
+	if (s < sample_bytes) /* and the weight below 2^8 sample_bytes: 2^30 * 2^20 * 2^12 */
+		return s * in_units * SAMPLE_VAR_UNIT / sample_bytes;
+	s = s * SAMPLE_VAR_UNIT / sample_bytes;
+	return (s > most ? most : s) * in_units;
+}
+
+/*
+ * The same block in a window that is open for 1/scale of the time. Its probability falls to p/scale, and its variance grows to
+ * (1 - p/scale)(scale W)² = scale² ((1-p) W² + S W (1 - 1/scale)) with W = S/p, as if windows took each block by itself; how much more it is because blocks
+ * come in bursts is measured from window to window.
+ */
+static inline struct sample_weight sample_scale(const volatile struct sampling_tables *t, __u64 sample_bytes,
+						__u32 code, __u64 bytes, __u32 up, struct sample_weight w)
+{
+	__u64 scale = t->scale[code & (SCALE_CODES - 1)], inverse = (1ull << (2 * SCALE_ONE_SHIFT)) / scale;
+
+	w.var += sample_times(sample_product(bytes, w.bytes, sample_bytes), (1u << SCALE_ONE_SHIFT) - inverse,
+			      SCALE_ONE_SHIFT);
+	w.var = sample_times(sample_times(w.var, scale, SCALE_ONE_SHIFT), scale, SCALE_ONE_SHIFT);
+	w.bytes = sample_times(w.bytes, scale, SCALE_ONE_SHIFT);
+	w.count = (w.count * scale >> SCALE_ONE_SHIFT) + !!(up & SAMPLE_UP_SCALED);
+	return w;
+}
+
+/* How to round a scaled count. random: 16 bits. */
+static inline __u32 sample_round_scaled(const volatile struct sampling_tables *t, __u32 code, __u64 count, __u32 random)
+{
+	__u64 scale = t->scale[code & (SCALE_CODES - 1)];
+
+	return (count * scale & ((1u << SCALE_ONE_SHIFT) - 1)) > random ? SAMPLE_UP_SCALED : 0;
 }
 
 /* How to round a block's weight: up with the probability that the whole part lacks, bytes and blocks by themselves. random: 32 bits. */

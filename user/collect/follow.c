@@ -121,6 +121,7 @@ int follow_enter(struct follow *f, uint32_t pid, bool late)
 		.flags = f->flags | PROC_NAMED | (late ? PROC_LATE : 0),
 		.ppid = st.ppid,
 		.rate = f->rate,
+		.window_end_ns = f->windowed ? 0 : WINDOW_ALWAYS,
 	};
 	p.losses[LOSS_LATE_ATTACH] = late;
 	uint32_t account;

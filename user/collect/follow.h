@@ -69,6 +69,7 @@ struct follow {
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	uint32_t rate;		   /* at which its calls are sampled at first; 0: all are counted */
+	bool windowed;		   /* nothing is counted before a window is opened (collect/windows.h) */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all, *ids; /* the same, by account and by id */
 	uint64_t births;	   /* children of followed processes */

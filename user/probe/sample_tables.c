@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "../../include/sampling.h"
+#include "sampling.h"
 
 static __u32 fixed(double value, unsigned shift)
 {
@@ -20,6 +20,8 @@ static double weight_at(double x)
 void sampling_tables_fill(struct sampling_tables *t)
 {
 	memset(t, 0, sizeof(*t));
+	for (int i = 0; i < SCALE_CODES; i++)
+		t->scale[i] = fixed(exp2((double)(i < SCALE_MAX ? i : SCALE_MAX) / SCALE_PER_OCTAVE), SCALE_ONE_SHIFT);
 	for (int i = 0; i <= SAMPLE_STEPS; i++) {
 		double x = (double)i * SAMPLE_X / SAMPLE_STEPS, weight = weight_at(x);
 
