@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <uthash.h>
 
+#include "probe/closer.h"
 #include "probe/link.h"
 #include "util/log.h"
 #include "util/mem.h"
@@ -53,6 +54,7 @@ struct attacher {
 	size_t n_files, cap_files;
 	struct use *uses;
 	size_t n_uses, cap_uses;
+	struct closer *closer;
 	struct pause *paused;
 	enum probe_scope scope;
 	bool forced; /* the scope stays as it is */
@@ -64,6 +66,7 @@ struct attacher *attacher_new(struct loader *l)
 	struct rlimit files;
 
 	a->loader = l;
+	a->closer = closer_new();
 	a->scope = loader_features(l)->session ? SCOPE_HOST : SCOPE_PROCESS;
 	loader_set_scope(l, a->scope);
 	a->kernel.version = loader_features(l)->version;
@@ -75,17 +78,17 @@ struct attacher *attacher_new(struct loader *l)
 	return a;
 }
 
-static void links_close(struct links *l)
+static void links_close(struct closer *c, struct links *l)
 {
 	for (size_t i = 0; i < l->n; i++)
-		(void)close(l->fds[i]); /* the link's only reference: its probes go */
+		closer_take(c, l->fds[i]);
 	free(l->fds);
 	*l = (struct links){ 0 };
 }
 
-static void file_done(struct file *f)
+static void file_done(struct closer *c, struct file *f)
 {
-	links_close(&f->host);
+	links_close(c, &f->host);
 	if (f->fd >= 0)
 		(void)close(f->fd);
 	free(f->plans);
@@ -114,11 +117,12 @@ void attacher_free(struct attacher *a)
 	if (!a)
 		return;
 	for (size_t i = 0; i < a->n_uses; i++)
-		links_close(&a->uses[i].own);
+		links_close(a->closer, &a->uses[i].own);
 	for (size_t i = 0; i < a->n_files; i++)
-		file_done(&a->files[i]);
+		file_done(a->closer, &a->files[i]);
 	while (a->paused)
 		pause_end(a, a->paused->pid);
+	closer_free(a->closer); /* waits: nothing stays attached */
 	free(a->uses);
 	free(a->files);
 	free(a);
@@ -128,7 +132,7 @@ void attacher_pause(struct attacher *a, uint32_t pid)
 {
 	for (size_t i = 0; i < a->n_uses; i++)
 		if (a->uses[i].pid == pid)
-			links_close(&a->uses[i].own);
+			links_close(a->closer, &a->uses[i].own);
 	if (pause_find(a, pid))
 		return;
 	struct pause *p = xcalloc(1, sizeof(*p));
@@ -144,7 +148,7 @@ void attacher_drop_pid(struct attacher *a, uint32_t pid)
 
 	for (size_t i = 0; i < a->n_uses; i++)
 		if (a->uses[i].pid == pid)
-			links_close(&a->uses[i].own);
+			links_close(a->closer, &a->uses[i].own);
 		else
 			a->uses[kept++] = a->uses[i];
 	a->n_uses = kept;
@@ -332,7 +336,7 @@ static int attach_file(const struct attacher *a, const struct file *f, uint32_t 
 		struct batch b = batch_of(a, f, order[o], with_return, pid ? SCOPE_PROCESS : SCOPE_HOST);
 		int err = batch_attach(a, &b, path, pid, to);
 		if (err) {
-			links_close(to);
+			links_close(a->closer, to);
 			return err;
 		}
 	}
@@ -382,7 +386,7 @@ static int file_add(struct attacher *a, int fd, const struct stat *st, struct fi
 	log_debug("inode %llu: %d functions, %s", (unsigned long long)f.inode, f.info.functions,
 		  err ? strerror(-err) : "ok");
 	if (err) {
-		file_done(&f);
+		file_done(a->closer, &f);
 		return err;
 	}
 	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
@@ -483,7 +487,7 @@ static int add_given(struct attacher *a, int fd, const struct stat *st, const st
 	f.fd = f.info.functions ? fcntl(fd, F_DUPFD_CLOEXEC, 3) : -1;
 	if (f.fd < 0) {
 		err = f.info.functions ? -errno : 0;
-		file_done(&f);
+		file_done(a->closer, &f);
 		return err;
 	}
 	log_debug("inode %llu: %d given functions", (unsigned long long)f.inode, f.info.functions);
@@ -559,9 +563,9 @@ static int attach_scope(struct attacher *a, enum probe_scope scope)
 static void detach_scope(struct attacher *a, enum probe_scope scope)
 {
 	for (size_t i = 0; scope == SCOPE_HOST && i < a->n_files; i++)
-		links_close(&a->files[i].host);
+		links_close(a->closer, &a->files[i].host);
 	for (size_t i = 0; scope == SCOPE_PROCESS && i < a->n_uses; i++)
-		links_close(&a->uses[i].own);
+		links_close(a->closer, &a->uses[i].own);
 }
 
 /* New links first, then the switch, later the old ones go: in between both fire, and one of them counts. */

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * Closes links beside the main loop. Closing the last descriptor of a link takes its breakpoints out at once and then waits 30 to 50 ms until no CPU can be in
+ * its programs any more (kernel/events/uprobes.c: uprobe_unregister_sync); one thread per link waits, so that neither the loop does nor
+ * the next link's breakpoints stay in until then.
+ */
+#ifndef TIDEMARK_PROBE_CLOSER_H
+#define TIDEMARK_PROBE_CLOSER_H
+
+struct closer;
+
+struct closer *closer_new(void);
+/* Takes over the descriptor. Without a thread to be had it is closed here and now. */
+void closer_take(struct closer *c, int fd);
+/* Waits until all are closed. */
+void closer_free(struct closer *c);
+
+#endif
