@@ -1,9 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * The governor: holds what observing costs a process below a share of the CPU time that it uses. Pure: what was seen goes in, what to do
+ * The governor: holds what observing costs a process to a share of the CPU time that it uses. Pure: what was seen goes in, what to do
  * comes out; one value per process, owned by the caller. No clock, no allocation, no I/O.
  *
- * Levers, in this order: a coarser sampling rate; probes in place only for a slice of each period; none at all (the page and mapping layers only).
+ * Levers, in this order: a coarser sampling rate; probes in place only for a slice of each period; none at all (the page and mapping
+ * layers only). The essay is in governor.c.
+ *
+ * What the caller promises, so that figures stay true:
+ * - the slice begins at a random moment of its period. Length of slice and period are settled before the period begins, from what was
+ *   seen before it, so every moment has the same chance to be seen and what was seen may be scaled by period / slice. (Not so after `cut`:
+ *   what was seen then is of the part of the slice up to the cut, and too high in the mean.)
+ * - hits_limit counts the hits of one period, also when the probes stay in place from one to the next.
+ * - attached_ns and attached_cpu_ns run from before the first probe is placed until the last is gone.
  */
 #ifndef TIDEMARK_PROBE_GOVERNOR_H
 #define TIDEMARK_PROBE_GOVERNOR_H
@@ -15,37 +23,65 @@
 
 /* One period, seen at its end. Counters are what was added in it. */
 struct governor_look {
-	uint64_t period_ns;   /* wall time */
-	uint64_t attached_ns; /* of it, with the probes in place */
-	uint64_t cpu_ns;      /* CPU time of the process, cost of observing included */
-	uint64_t attached_cpu_ns; /* of it, while attached */
+	uint64_t period_ns;		 /* wall time; 0: nothing was seen, the plan stays */
+	uint64_t attached_ns;		 /* of it, with any probe in place */
+	uint64_t cpu_ns;		 /* CPU time of the process, cost of observing included */
+	uint64_t attached_cpu_ns;	 /* of it, while attached; 0: not known */
 	uint64_t hits, returns, sampled; /* struct proc */
-	uint64_t body_ns;
+	uint64_t body_ns;		 /* struct proc; 0 with hits: not measured */
 	uint64_t switch_ns;   /* CPU time or stall that attaching and detaching cost the process, as far as known */
+	double stepped_share; /* of the hits: on instructions that the kernel must single-step */
 	bool cut;	      /* the slice was ended by hits_limit */
 };
 
 struct governor_plan {
-	uint32_t rate;	      /* sampling rate code, include/sampling.h: >= 1 */
+	uint32_t rate;		      /* sampling rate code, include/sampling.h: >= 1 */
 	uint64_t period_ns, slice_ns; /* slice == period: always attached; 0: not at all in this period */
-	uint64_t hits_limit;  /* hits after which the slice is to be ended at once; 0: none */
+	uint64_t hits_limit;	      /* hits after which the slice is to be ended at once; 0: none */
+};
+
+enum governor_mode {
+	GOVERNOR_ALWAYS, /* the probes stay in place */
+	GOVERNOR_SLICES, /* in place for a slice of each period */
+	GOVERNOR_PAGES,	 /* even a slice is too dear: a look every now and then whether it still is */
+	GOVERNOR_MODE_NR
 };
 
 struct governor {
-	double budget_pct; /* 0: no limit */
-	double overhead_pct; /* smoothed cost in percent of the CPU time; NAN: nothing seen yet */
+	double budget_pct;     /* 0: no limit */
+	double overhead_pct;   /* cost in percent of the CPU time, over the last 10 s or so; NAN: nothing seen yet */
+	double attached_share; /* of the wall time, the same; NAN */
+	/*
+	 * >= 1, written by the owner: periods are so many times longer. For when placing probes takes too much of our own CPU time
+	 * (probe/self_limit.h); the target pays the same.
+	 */
+	uint32_t stretch;
+	enum governor_mode mode;
 	struct governor_plan plan;
-	/* the policy's own state */
-	double hits_per_cpu_ns, cost_per_hit_ns, allowance_ns;
-	uint32_t calm, probing;
+
+	/* The policy's own state: see governor.c. */
+	struct governor_past {
+		double wall_ns, attached_ns, cpu_ns, cost_ns; /* of all periods */
+		double probed_cpu_ns, entry_ns,
+			sampled_ns;    /* of periods with probes; costs as if these had been in place throughout */
+	} past;			       /* sums that fade */
+	double balance_ns;	       /* what is saved; below 0: owed */
+	double cpu_share;	       /* CPU time per wall time in the last period */
+	double share;		       /* slice / period of the last period that had a slice */
+	double hit_ns;		       /* mean cost of a hit */
+	double overhang_ns, switch_ns; /* attached longer than the slice; cost of one attach and detach */
+	uint32_t calm;		       /* periods in a row in which a finer rate could be paid */
+	uint32_t waited, wait;	       /* GOVERNOR_PAGES: periods since the last look, and to be waited */
+	char lever[64];
 };
 
+/* budget_pct: out of range (negative, NAN): the default, 2. The plan for the first period is in g->plan. */
 void governor_init(struct governor *g, double budget_pct);
 /* The plan for the next period. */
 struct governor_plan governor_step(struct governor *g, const struct hit_costs *costs, const struct governor_look *seen);
-/* What observing cost in this period, ns. */
+/* What observing cost in this period, ns. Costs that are not known are taken from constants that are rather too high. */
 double governor_cost_ns(const struct hit_costs *costs, const struct governor_look *seen);
-/* "always", "sampled 1/4 MiB", "12 % of the time", "page layer only": for the status line. */
+/* "always", "always, 1/4 of the samples", "12 % of the time", "page layer only": for the status line. Lives in *g, until the next step. */
 const char *governor_lever_name(const struct governor *g);
 
 #endif
