@@ -36,6 +36,7 @@ enum proc_flag {
 	PROC_NAMED = 1 << 5,	  /* the user asked for this one (not found by being a child) */
 	PROC_NO_RETURN = 1 << 6,  /* return probes would harm it: allocations are counted, not tracked */
 	PROC_TIGHT = 1 << 7,	  /* allocations of any size may fail in it (RLIMIT_AS, strict overcommit) */
+	PROC_PYTHON = 1 << 8,	  /* calls of its Python's allocators are counted */
 };
 
 /*

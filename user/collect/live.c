@@ -189,7 +189,7 @@ static uint32_t target_flags(const struct live_opts *o)
 {
 	bool heap = o->heap;
 
-	return PROC_FOLLOW | (heap ? PROC_HEAP : 0) | (o->map ? PROC_MAP : 0);
+	return PROC_FOLLOW | (heap ? PROC_HEAP : 0) | (o->python ? PROC_PYTHON : 0) | (o->map ? PROC_MAP : 0);
 }
 
 static int load(struct live_source *s, char **ret_why)

@@ -13,7 +13,7 @@
 struct live_opts {
 	const struct target *target; /* borrowed, must outlive the source */
 	double interval_s;
-	bool heap, map;	       /* layers besides page */
+	bool heap, map, python;	       /* layers besides page */
 	bool exact;	       /* every call is counted, whatever it costs */
 	uint64_t sample_bytes; /* R of the finest sampling */
 	double budget_pct;     /* of the CPU time that a process uses; 0: no limit */
