@@ -178,13 +178,13 @@ static __always_inline void hit_count(struct proc *p, struct thread_state *t)
 		(void)hits_spent(p);
 }
 
-/* The process whose heap call this is, NULL if its heap is not observed. */
-static __always_inline struct proc *heap_hit(struct thread_state **ret)
+/* The process whose heap or Python call this is, NULL if that layer of it is not observed. */
+static __always_inline struct proc *heap_hit(struct thread_state **ret, enum layer layer)
 {
 	struct proc *p = proc_current(ret);
 	__u32 zero = 0;
 
-	if (p && p->flags & PROC_HEAP) {
+	if (p && p->flags & (layer == LAYER_PYTHON ? PROC_PYTHON : PROC_HEAP)) {
 		if (*ret)
 			hit_count(p, *ret);
 		return p;
@@ -398,7 +398,7 @@ static __always_inline int alloc_enter(struct pt_regs *ctx, const struct call_co
 {
 	enum layer layer = k->layer;
 	struct thread_state *t;
-	struct proc *p = heap_hit(&t);
+	struct proc *p = heap_hit(&t, layer);
 
 	if (!p || !(t = thread_need(p, t)))
 		return SKIP_RETURN;
@@ -492,7 +492,7 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 	if (!addr)
 		return;
 	struct thread_state *t;
-	struct proc *p = heap_hit(&t);
+	struct proc *p = heap_hit(&t, layer);
 	if (!p || (t && is_nested(p, t, k, ctx->sp + k->slot_words * 8)))
 		return;
 	struct live_block b;
@@ -515,7 +515,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 {
 	enum layer layer = k->layer;
 	struct thread_state *t;
-	struct proc *p = heap_hit(&t);
+	struct proc *p = heap_hit(&t, layer);
 	__u64 sp = ctx->sp, slot = sp + k->slot_words * 8;
 
 	if (!p || !(t = thread_need(p, t)))

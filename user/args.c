@@ -162,10 +162,10 @@ static int read_layers(const char *text, struct settings *s, char **ret_why)
 	memset(s->layer_on, 0, sizeof(s->layer_on));
 	while ((word = strsep(&rest, ","))) {
 		size_t i = 0;
-		while (i < LAYER_PYTHON && strcmp(word, names[i]))
+		while (i < LAYER_NR && strcmp(word, names[i]))
 			i++;
-		if (i == LAYER_PYTHON) {
-			*ret_why = xasprintf("\"%s\" is no layer that can be observed: page, map and heap are", word);
+		if (i == LAYER_NR) {
+			*ret_why = xasprintf("\"%s\" is no layer: page, map, heap and python are", word);
 			return -EINVAL;
 		}
 		s->layer_on[i] = true;
@@ -257,7 +257,8 @@ static const struct option_row options[] = {
 	{ 0, "mode", "MODE",
 	  "auto (sampled within the budget), exact (every heap call), pages (resident memory and mappings only)",
 	  read_mode, false },
-	{ 0, "layer", "LAYER[,...]", "page, map, heap", read_layers, false },
+	{ 0, "layer", "LAYER[,...]", "page, map, heap, python (CPython's own allocators; only if asked for)",
+	  read_layers, false },
 	{ 0, "native", NULL, "frames of machine code only, also the interpreter's (Python frames are merged in)",
 	  read_native, false },
 	{ 0, "python", NULL, "Python frames only, where a stack has some", read_python, false },
@@ -352,10 +353,10 @@ static int take_command(char **argv, struct settings *s)
 /* What was not said follows from what was. */
 static int settle(struct settings *s)
 {
-	bool heap_wanted = s->layers_given && s->layer_on[LAYER_HEAP];
-
-	if (s->mode == MODE_ONLY_PAGES && heap_wanted)
+	if (s->mode == MODE_ONLY_PAGES && s->layers_given && s->layer_on[LAYER_HEAP])
 		return usage_error("--mode pages and --layer heap contradict each other: it observes no heap");
+	if (s->mode == MODE_ONLY_PAGES && s->layers_given && s->layer_on[LAYER_PYTHON])
+		return usage_error("--mode pages and --layer python contradict each other: it observes no allocators");
 	if (s->native_only && s->python_only)
 		return usage_error(
 			"--native and --python contradict each other: without either, both kinds of frames are merged");

@@ -114,6 +114,7 @@ static int open_source(struct session *s)
 		.interval_s = set->interval_s,
 		.heap = set->layer_on[LAYER_HEAP],
 		.map = set->layer_on[LAYER_MAP],
+		.python = set->layer_on[LAYER_PYTHON],
 		.exact = set->mode == MODE_ALL_EXACT,
 		.sample_bytes = set->sample_bytes,
 		.budget_pct = set->budget_pct,

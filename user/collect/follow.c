@@ -9,6 +9,7 @@
 #include "collect/threads.h"
 #include "probe/gate.h"
 #include "target/cgroup.h"
+#include "target/dynsym.h"
 #include "target/proc.h"
 #include "util/clock.h"
 #include "util/log.h"
@@ -20,6 +21,7 @@ static void watched_free(struct follow *f, struct watched *w)
 	HASH_DELETE(by_id, f->ids, w);
 	free(w->cmdline);
 	free(w->cgroup);
+	free(w->py_alloc);
 	free(w);
 }
 
@@ -102,6 +104,7 @@ static struct watched *watched_add(struct follow *f, const struct proc_key *id, 
 	w->ppid = ppid;
 	w->files_changed = w->names_changed = true;
 	w->python_looks = flags & PROC_LATE ? 1 : PYTHON_LOOKS;
+	w->py_alloc_looks = PYTHON_LOOKS;
 	HASH_ADD(hh, f->all, account, sizeof(w->account), w);
 	HASH_ADD(by_id, f->ids, id, sizeof(w->id), w);
 	return w;
@@ -236,6 +239,82 @@ static int attach_files(struct follow *f, struct watched *w, const struct mappin
 	return first;
 }
 
+/* The functions that stand in the tables now, file by file. */
+static int attach_python(struct follow *f, struct watched *w, const struct mappings *maps, struct gate_input *in)
+{
+	struct given_func funcs[PY_TABLE_FUNCS + PY_API_FUNCS];
+	int first = 0;
+
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct mapping *m = &maps->items[i];
+		size_t n = 0;
+		for (size_t k = 0; m->exec && m->inode && k < w->py_alloc->n_funcs; k++) {
+			uint64_t addr = w->py_alloc->funcs[k].addr;
+			if (addr >= m->start && addr < m->end)
+				funcs[n++] = (struct given_func){ w->py_alloc->funcs[k].row,
+								  addr - m->start + m->file_offset };
+		}
+		_cleanup_(closep) int fd = n ? mapping_open(w->pid, m, NULL) : -1;
+		struct file_info info = { 0 };
+		if (fd < 0)
+			continue;
+		int err = attacher_take_funcs(f->attacher, fd, w->pid, gate(f, w, in), funcs, n, &info);
+		first = first ? first : err;
+	}
+	return first;
+}
+
+/* Go moves its stacks: no return probe may be in place in a process that runs such code. */
+static bool has_go(uint32_t pid, const struct mappings *maps)
+{
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct mapping *m = &maps->items[i];
+		Elf64_Shdr section;
+		struct dynsym f;
+		if (!m->exec || !m->inode || (i && maps->items[i - 1].inode == m->inode && maps->items[i - 1].exec))
+			continue;
+		_cleanup_(closep) int fd = mapping_open(pid, m, NULL);
+		if (fd >= 0 && dynsym_open(fd, &f) &&
+		    (dynsym_section(&f, ".gopclntab", &section) ||
+		     dynsym_section(&f, ".data.rel.ro.gopclntab", &section)))
+			return true;
+	}
+	return false;
+}
+
+/* Looked at while a process is young, for what stands in the tables changes as it starts (PYTHONMALLOC), and when its files change. */
+static int scan_python(struct follow *f, struct watched *w, const struct mappings *maps)
+{
+	int found = w->py_alloc ? pyalloc_refresh(w->pid, maps, w->py_alloc) : 0;
+	const char *refused = images_python_refused(f->images, w->id.image);
+	struct gate_input in = read_guard(f, w);
+
+	w->py_alloc_looks -= w->py_alloc_looks > 0;
+	if (!w->py_alloc) {
+		_cleanup_(freep) struct py_alloc *a = xcalloc(1, sizeof(*a));
+		if (pyalloc_find(w->pid, maps, a))
+			return 0;
+		w->py_alloc = a;
+		a = NULL;
+		found = 1;
+	}
+	if (refused && !strcmp(refused, PYTHON_FREE_THREADED))
+		w->py_alloc->n_funcs = 0; /* what it allocates through differs from thread to thread */
+	in.go = !(w->flags & PROC_HEAP) && has_go(w->pid, maps); /* else its files are looked into */
+	(void)gate(f, w, &in);
+	/* Links for one process each: its own are made though its parent's tables are the same. */
+	return found > 0 || attacher_scope(f->attacher) == SCOPE_PROCESS ? attach_python(f, w, maps, &in) : 0;
+}
+
+static int refresh_py_alloc(struct follow *f, struct watched *w)
+{
+	_cleanup_(mappings_done) struct mappings maps = { 0 };
+
+	if (!(w->flags & PROC_PYTHON) || !w->py_alloc_looks || mappings_read(w->pid, &maps))
+		return 0;
+	return scan_python(f, w, &maps);
+}
+
 static void look_for_python(struct watched *w, const struct mappings *maps)
 {
 	w->python_looks -= w->python_looks > 0;
@@ -264,7 +343,9 @@ int follow_scan_one(struct follow *f, struct watched *w)
 		return 0; /* gone: its exit is on its way */
 	images_scan(f->images, w->account, &w->id, &maps);
 	look_for_python(w, &maps);
-	return w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0;
+	int err = w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0,
+	    py = w->flags & PROC_PYTHON ? scan_python(f, w, &maps) : 0;
+	return err ? err : py;
 }
 
 void follow_prepare(struct follow *f)
@@ -313,6 +394,10 @@ static void name_at_birth(struct watched *w, const struct event *e, const struct
 	if (parent) {
 		memcpy(w->python, parent->python, sizeof(w->python));
 		w->python_looks = parent->files_changed ? PYTHON_LOOKS : parent->python_looks;
+		if (parent->py_alloc && !w->py_alloc) {
+			w->py_alloc = xcalloc(1, sizeof(*w->py_alloc));
+			*w->py_alloc = *parent->py_alloc;
+		}
 	}
 	follow_names(w);
 }
@@ -437,6 +522,7 @@ void follow_refresh(struct follow *f)
 		if (w->names_changed || mono_ns() - w->named_ns > RENAME_NS)
 			follow_names(w);
 		refresh_python(w);
+		(void)refresh_py_alloc(f, w); /* what can't be probed shows as a layer that is not observed */
 		if (!(w->flags & PROC_MAP) && mono_ns() - w->looked_ns > RELOOK_NS)
 			look_again(f, w);
 	}

@@ -20,6 +20,7 @@
 #include "collect/stackdefs.h"
 #include "probe/attach.h"
 #include "probe/loader.h"
+#include "probe/pyalloc.h"
 #include "target/proc.h"
 #include "target/python.h"
 #include "target/select.h"
@@ -37,6 +38,8 @@ struct watched {
 	uint8_t python_looks;		 /* intervals in which it is still to be looked for */
 	enum proc_state state;
 	struct proc kernel; /* figures as last read */
+	struct py_alloc *py_alloc; /* through which it allocates; NULL: no CPython, or not known (yet) */
+	uint8_t py_alloc_looks;	   /* intervals in which that is still to be found */
 	bool files_changed; /* new executable mappings: look for allocation functions */
 	bool names_changed;
 	bool seen;	     /* in the kernel's table at the last look */

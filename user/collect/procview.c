@@ -43,6 +43,7 @@ static void read_layers(struct watched *w, struct ranges *r, struct snap_proc *p
 	p->layer_on[LAYER_PAGE] = true;
 	p->layer_on[LAYER_MAP] = map && w->flags & PROC_MAP;
 	p->layer_on[LAYER_HEAP] = w->flags & PROC_HEAP;
+	p->layer_on[LAYER_PYTHON] = w->flags & PROC_PYTHON && w->py_alloc && w->py_alloc->n_funcs;
 	for (int i = 0; i < LAYER_NR; i++)
 		p->peak_live_bytes[i] = w->kernel.peak_live_bytes[i] > 0 ? (uint64_t)w->kernel.peak_live_bytes[i] : 0;
 	if (ranges_proc(r, &w->id, &rp) == 0)
@@ -65,7 +66,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->python = w->python[0] ? arena_strdup(arena, w->python) : NULL;
 		p->python_refused = images_python_refused(f->images, w->id.image);
 		p->state = w->state;
-		p->mode = !(w->flags & PROC_HEAP) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
+		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
 		p->attached_share = 1;
 		p->overhead_pct = NAN; /* a hit's cost on this machine is not measured */
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));

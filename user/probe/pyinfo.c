@@ -25,7 +25,6 @@
 #define COOKIE "xdebugpy"
 #define PUBLISHED_MAX 1024 /* bytes of _Py_DebugOffsets: 584 in 3.13, 760 in 3.14 */
 #define TSS_KEYS_MAX 1024  /* PTHREAD_KEYS_MAX of glibc; musl has 128 */
-#define FREE_THREADED "free-threaded build"
 
 struct candidate {
 	uint32_t pid;
@@ -194,7 +193,7 @@ static int read_published(const struct candidate *c, const struct py_published *
 	if (memcmp(bytes, COOKIE, strlen(COOKIE)) || version >> 16 != c->version_hex >> 16)
 		return -EBADMSG;
 	if (number_at(bytes, at->free_threaded)) {
-		*ret_why = FREE_THREADED;
+		*ret_why = PYTHON_FREE_THREADED;
 		return -ENOTSUP;
 	}
 	err = take_published(bytes, at, p);

@@ -16,6 +16,7 @@
 struct mappings;
 
 /* Run-time addresses [start, end) of code of the eval loop. */
+#define PYTHON_FREE_THREADED "free-threaded build"
 #define PY_EVAL_RANGES_MAX 64
 struct py_eval_range {
 	uint64_t start, end;
