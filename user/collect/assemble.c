@@ -129,6 +129,10 @@ static void take_sum(struct work *w, uint32_t index, struct sum *shared)
 	s->layer = (enum layer)(sum.ids.id & STACK_ID_LAYER_MASK);
 	take_thread(w, owner, sum.tid, s);
 	s->counts = counts_of(&sum, w->a->sample_bytes);
+	if (owner->window.lever) {
+		s->counts.live_bytes_se *= owner->window.spread;
+		s->counts.alloc_bytes_se *= owner->window.spread;
+	}
 	take_ages(w, index, s);
 	define_stack(w, &sum.ids, &owner->id);
 }
@@ -320,6 +324,20 @@ static struct cpu_stat stat_since(const struct cpu_stat *now, const struct cpu_s
 	return d;
 }
 
+/* The share of the time in which calls were observed, over the processes whose calls are. */
+static double mean_attached_share(const struct snapshot *s)
+{
+	double sum = 0;
+	size_t n = 0;
+
+	for (size_t i = 0; i < s->n_procs; i++)
+		if (s->procs[i].mode != MODE_PAGES) {
+			sum += s->procs[i].attached_share;
+			n++;
+		}
+	return n ? sum / (double)n : 1;
+}
+
 static void read_self(struct work *w, const struct snapshot *s, struct snap_self *self)
 {
 	struct assembly *a = w->a;
@@ -333,9 +351,9 @@ static void read_self(struct work *w, const struct snapshot *s, struct snap_self
 	self->rss_bytes = own_rss();
 	self->hits_per_s = (double)minus(d.runs, d.foreign_hits) / seconds;
 	self->foreign_hits_per_s = (double)d.foreign_hits / seconds;
-	self->target_overhead_pct = NAN;
+	self->target_overhead_pct = a->windows ? windows_overhead_pct(a->windows) : NAN;
 	self->probe_scope = attacher_scope(a->attacher) == SCOPE_HOST ? "host" : "process";
-	self->attached_share = 1;
+	self->attached_share = mean_attached_share(s);
 	self->body_ns = d.body_samples ? (double)d.body_ns / (double)d.body_samples : NAN;
 	self->stack_stat = d.stacks;
 	add_losses(w, s, self);
@@ -355,6 +373,16 @@ static void *keep(struct arena *arena, void *list, size_t n, size_t size)
 	return kept;
 }
 
+/* How each process was observed, before the figures are read that depend on it. */
+static void read_windows(struct assembly *a, uint64_t now_ns)
+{
+	for (struct watched *w = a->follow->all; w && a->windows; w = w->hh.next) {
+		/* Of an exited process the last ones stay. */
+		if (w->state == PROC_RUNNING && !windows_figures(a->windows, w->account, now_ns, &w->window))
+			w->window = (struct window_figures){ .overhead_pct = NAN };
+	}
+}
+
 int assemble(struct assembly *a, struct snapshot **ret)
 {
 	struct work w = { .a = a, .arena = arena_new(), .now_ns = mono_ns() };
@@ -366,6 +394,7 @@ int assemble(struct assembly *a, struct snapshot **ret)
 	s->mono_ns = w.now_ns;
 	s->seconds = a->last_ns ? (double)(w.now_ns - a->last_ns) / 1e9 : 0;
 	follow_refresh(a->follow);
+	read_windows(a, w.now_ns);
 	read_tables(&w);
 	s->procs = procview_list(a->follow, a->ranges, w.arena, w.now_ns, a->map, &s->n_procs);
 	s->n_stacks = w.n_stacks;

@@ -12,6 +12,7 @@
 #include "collect/follow.h"
 #include "collect/ranges.h"
 #include "collect/snapshot.h"
+#include "collect/windows.h"
 
 /* All borrowed but what follows the blank line, which is the state between two snapshots. */
 struct assembly {
@@ -24,6 +25,7 @@ struct assembly {
 	struct stackdefs *defs;
 	struct threads *threads;
 	const struct attacher *attacher;
+	struct windows *windows;
 	bool map, by_thread;
 	uint64_t sample_bytes; /* R of sampling rate 1 */
 

@@ -18,6 +18,7 @@
 #include "collect/ranges.h"
 #include "collect/snapshot.h"
 #include "collect/stackdefs.h"
+#include "collect/windows.h"
 #include "probe/attach.h"
 #include "probe/loader.h"
 #include "probe/pyalloc.h"
@@ -40,6 +41,7 @@ struct watched {
 	struct proc kernel; /* figures as last read */
 	struct py_alloc *py_alloc; /* through which it allocates; NULL: no CPython, or not known (yet) */
 	uint8_t py_alloc_looks;	   /* intervals in which that is still to be found */
+	struct window_figures window; /* how its calls were observed since the last look; lever NULL: they are not */
 	bool files_changed; /* new executable mappings: look for allocation functions */
 	bool names_changed;
 	bool seen;	     /* in the kernel's table at the last look */

@@ -6,7 +6,6 @@
  */
 #include "collect/live.h"
 
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <math.h>
 #include <poll.h>
@@ -15,11 +14,15 @@
 
 #include "collect/assemble.h"
 #include "collect/hits.h"
+#include "collect/ring.h"
 #include "collect/scope.h"
 #include "collect/threads.h"
+#include "collect/windows.h"
+#include "probe/calibrate.h"
 #include "target/launch.h"
 #include "target/proc.h"
 #include "util/clock.h"
+#include "util/log.h"
 #include "util/mem.h"
 
 #define WAKE_MAX 4
@@ -40,27 +43,31 @@ struct live_source {
 	struct hits *hits; /* NULL: not recorded */
 	struct accounts *accounts;
 	struct ages *ages;
-	struct ring_buffer *ring;
+	struct ring_reader *ring;
 	struct follow follow;
 	struct assembly assembly;
 	struct launch launch;
 	struct scope_policy policy;
+	struct hit_costs costs;
+	struct windows *windows; /* NULL: no calls are observed */
+	uint64_t windows_ns;	 /* when they want their next turn */
 	uint64_t scope_changed_ns; /* 0: links of the scope before are gone */
 	uint64_t next_ns;	   /* when the next snapshot is due */
 	uint64_t interval_ns;
 	bool reported_gone;
 };
 
-static int on_ring(void *ctx, void *data, size_t bytes)
+static void on_ring(void *ctx, const void *data, size_t bytes)
 {
 	struct live_source *s = ctx;
 	const struct event *e = data;
 
 	if (bytes < sizeof(*e))
-		return 0;
+		return;
+	if (e->kind == EVENT_SPENT && s->windows)
+		windows_spent(s->windows, e->account, mono_ns());
 	follow_event(&s->follow, e);
 	ranges_step(s->ranges, e);
-	return 0;
 }
 
 static void live_close(struct source *base)
@@ -68,9 +75,10 @@ static void live_close(struct source *base)
 	struct live_source *s = (struct live_source *)base;
 
 	hits_close(s->hits);
+	windows_free(s->windows);
 	launch_done(&s->launch);
 	attacher_free(s->attacher);
-	ring_buffer__free(s->ring);
+	ring_reader_close(s->ring);
 	follow_done(&s->follow);
 	ages_free(s->ages);
 	ranges_free(s->ranges);
@@ -99,12 +107,36 @@ static void keep_maps(struct live_source *s, bool only_new)
 		}
 }
 
+static void step_windows(struct live_source *s)
+{
+	s->windows_ns = s->windows ? windows_step(s->windows, mono_ns()) : UINT64_MAX;
+}
+
+/* Before files are looked into: a new process's probes wait for its first window. */
+static void sync_windows(struct live_source *s)
+{
+	_cleanup_(freep) struct window_wish *wishes = NULL;
+	size_t n = 0, cap = 0;
+
+	if (!s->windows)
+		return;
+	for (struct watched *w = s->follow.all; w; w = w->hh.next) {
+		if (!(w->flags & (PROC_HEAP | PROC_PYTHON)) || w->state != PROC_RUNNING)
+			continue;
+		wishes = grow_to(wishes, &cap, n + 1, sizeof(*wishes));
+		wishes[n++] = (struct window_wish){ w->account, w->pid };
+	}
+	windows_sync(s->windows, wishes, n, mono_ns());
+}
+
 static void drain(struct live_source *s)
 {
-	(void)ring_buffer__consume(s->ring); /* what it could not hold was counted by the kernel side */
+	ring_reader_consume(s->ring); /* what it could not hold was counted by the kernel side */
+	sync_windows(s);
 	hits_drain(s->hits);
 	keep_maps(s, true);
 	(void)follow_scan(&s->follow); /* a file that can't be probed shows as a process without functions */
+	step_windows(s);
 }
 
 /* What can't be changed stays as it is, which is right too, only dearer for somebody. */
@@ -147,10 +179,19 @@ static bool can_end(const struct live_source *s)
 	return s->opts.target->kind == TARGET_PIDS || s->opts.target->kind == TARGET_COMMAND;
 }
 
+/* Until a descriptor is ready, or the next snapshot or window is due. As poll. */
+static int wait_until(const struct live_source *s, struct pollfd *fds, size_t n, uint64_t now)
+{
+	uint64_t due = s->windows_ns < s->next_ns ? s->windows_ns : s->next_ns, wait = due > now ? due - now : 0;
+	struct timespec t = { .tv_sec = (time_t)(wait / 1000000000u), .tv_nsec = (long)(wait % 1000000000u) };
+
+	return ppoll(fds, n, &t, NULL);
+}
+
 static int live_next(struct source *base, const int *wake, size_t n_wake, struct snapshot **ret)
 {
 	struct live_source *s = (struct live_source *)base;
-	struct pollfd fds[OWN_FDS + WAKE_MAX] = { { .fd = ring_buffer__epoll_fd(s->ring), .events = POLLIN },
+	struct pollfd fds[OWN_FDS + WAKE_MAX] = { { .fd = ring_reader_fd(s->ring), .events = POLLIN },
 						  { .fd = stackdefs_fd(s->defs), .events = POLLIN } };
 
 	if (s->reported_gone && can_end(s))
@@ -161,8 +202,9 @@ static int live_next(struct source *base, const int *wake, size_t n_wake, struct
 		uint64_t now = mono_ns();
 		if (now >= s->next_ns)
 			return take_snapshot(s, now, ret);
-		int wait_ms = (int)((s->next_ns - now + 999999) / 1000000);
-		int n = poll(fds, OWN_FDS + n_wake, wait_ms);
+		if (now >= s->windows_ns)
+			step_windows(s);
+		int n = wait_until(s, fds, OWN_FDS + n_wake, now);
 		if (n < 0)
 			return errno == EINTR ? SOURCE_WOKEN : -errno;
 		if (n > 0 && fds[1].revents)
@@ -215,6 +257,7 @@ static int load(struct live_source *s, char **ret_why)
 	lo.cfg.no_stacks = getenv("TIDEMARK_NO_STACKS") != NULL;
 	lo.cfg.by_thread = s->opts.by_thread;
 	lo.cfg.rate = s->opts.exact ? 0 : 1;
+	lo.cfg.windowed = !s->opts.exact && s->opts.budget_pct > 0;
 	lo.cfg.sample_bytes = s->opts.sample_bytes;
 	lo.cfg.record_hits = getenv("TIDEMARK_HITS") ? HITS_EVERY : 0;
 	lo.live_max = live_max ? (uint32_t)strtoul(live_max, NULL, 10) : 0;
@@ -243,7 +286,7 @@ static void on_code(void *ctx)
 {
 	struct live_source *s = ctx;
 
-	(void)ring_buffer__consume(s->ring);
+	ring_reader_consume(s->ring);
 	s->follow.held = true;
 	for (struct watched *w = s->follow.all; w; w = w->hh.next)
 		(void)follow_scan_one(&s->follow, w); /* what can't be probed shows as a process without functions */
@@ -254,6 +297,7 @@ static int start_command(struct live_source *s, char **ret_why)
 {
 	char *const *argv = s->opts.target->argv;
 	int err = follow_enter(&s->follow, (uint32_t)s->launch.pid, false);
+	sync_windows(s);
 	if (!err)
 		err = launch_go(&s->launch, on_code, s);
 	if (err && err != -ESRCH)
@@ -317,7 +361,9 @@ static int attach(struct live_source *s, char **ret_why)
 	if (err >= 0) {
 		follow_prepare(&s->follow);
 		attach_ahead(s);
+		sync_windows(s);
 		err = follow_scan(&s->follow);
+		step_windows(s);
 	}
 	if (err < 0) {
 		*ret_why = xasprintf("probes can't be attached: %s", strerror(-err));
@@ -330,10 +376,29 @@ static int attach(struct live_source *s, char **ret_why)
 	return check_functions(s, ret_why);
 }
 
+static void make_windows(struct live_source *s)
+{
+	struct windows_opts o = {
+		.attacher = s->attacher,
+		.slots = loader_procs(s->loader),
+		.costs = &s->costs,
+		.sample_bytes = s->opts.sample_bytes,
+		.budget_pct = s->opts.budget_pct,
+		.exact = s->opts.exact,
+	};
+	bool fresh;
+	int err = calibrate(s->loader, &s->costs, &fresh);
+
+	if (err)
+		log_debug("what a hit costs can't be measured: %s", strerror(-err));
+	s->windows = windows_new(&o);
+}
+
 /* 0 or -errno: a ring can't be mapped. */
 static int wire(struct live_source *s)
 {
 	s->attacher = attacher_new(s->loader);
+	make_windows(s);
 	s->places = places_new();
 	s->ranges = ranges_new();
 	s->accounts = accounts_new(loader_procs(s->loader));
@@ -352,7 +417,8 @@ static int wire(struct live_source *s)
 				     .threads = s->threads,
 				     .target = s->opts.target,
 				     .flags = target_flags(&s->opts),
-				     .rate = s->opts.exact ? 0 : 1 };
+				     .rate = s->opts.exact ? 0 : 1,
+				     .windowed = windows_governed(s->windows) };
 	s->assembly = (struct assembly){ .loader = s->loader,
 					 .follow = &s->follow,
 					 .accounts = s->accounts,
@@ -362,11 +428,14 @@ static int wire(struct live_source *s)
 					 .defs = s->defs,
 					 .threads = s->threads,
 					 .attacher = s->attacher,
+					 .windows = s->windows,
 					 .map = s->opts.map,
 					 .by_thread = s->opts.by_thread,
 					 .sample_bytes = s->opts.sample_bytes };
-	s->ring = err ? NULL : ring_buffer__new(loader_map_fd(s->loader, KMAP_EVENTS), on_ring, s, NULL);
-	return err ? err : s->ring ? 0 : -errno;
+	if (!err)
+		err = ring_reader_open(loader_map_fd(s->loader, KMAP_EVENTS),
+				       loader_map_info(s->loader, KMAP_EVENTS).capacity, on_ring, s, &s->ring);
+	return err;
 }
 
 int live_open(const struct live_opts *o, struct source **ret, char **ret_why)

@@ -67,11 +67,11 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->python_refused = images_python_refused(f->images, w->id.image);
 		p->state = w->state;
 		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
-		p->attached_share = 1;
-		p->overhead_pct = NAN; /* a hit's cost on this machine is not measured */
+		p->attached_share = w->window.lever ? w->window.attached_share : 1;
+		p->overhead_pct = w->window.lever ? w->window.overhead_pct : 0;
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
 		p->losses[LOSS_LATE_ATTACH] += w->late_files;
-		p->live_unknown = w->unsafe != NULL;
+		p->live_unknown = w->unsafe != NULL || (w->window.lever && !w->window.whole);
 		read_memory(w, p);
 		read_limit(w, p, now_ns);
 		read_layers(w, r, p, map);

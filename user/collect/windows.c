@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+#include "collect/windows.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+#include <uthash.h>
+
+#include "abi.h"
+#include "sampling.h"
+#include "tables.h"
+#include "util/clock.h"
+#include "util/log.h"
+#include "util/mem.h"
+
+#define FADE 0.9	 /* what a period weighs one period later */
+#define STRETCH_MAX 64.0 /* no window is taken to have slowed its program more */
+#define BUSY_CORES 0.6	 /* a process below this waits for others: its work goes on at their pace */
+#define PRIOR_PERIODS 4	 /* so many periods of the supposed scatter are taken for granted */
+
+/* The kernel side's counters of a process, and its CPU time. */
+struct reading {
+	uint64_t hits, returns, sampled, body_ns, booked_bytes, booked_var, cpu_ns;
+};
+
+enum phase { PHASE_BEFORE, PHASE_OPEN, PHASE_AFTER };
+
+struct window {
+	uint32_t account; /* key */
+	uint32_t pid;
+	struct governor governor;
+	struct governor_plan plan; /* of this period, lengths as drawn */
+	enum phase phase;
+	bool attached, was_away;
+	uint64_t began_ns, open_ns, close_ns, end_ns; /* of the period; of its slice */
+	struct reading at_begin;
+	uint64_t attached_since_ns, attached_since_cpu_ns;
+	uint64_t attached_ns, attached_cpu_ns; /* in this period */
+	uint64_t open_len_ns;		       /* for which allocations were counted in it */
+	bool cut;
+	struct {
+		double expected, done; /* work in windows: as outside, and as it was */
+	} work;
+	struct {
+		double seen, supposed; /* squares: of differences between periods, and what alloc_var says */
+		double rate;	       /* bytes per ns in the last period */
+		double period_ns;
+		unsigned n;
+	} scatter;
+	uint64_t share_since_ns, share_attached_ns; /* interval of windows_figures */
+	uint64_t cost_ns, cpu_ns;		    /* since windows_overhead_pct */
+	bool first, wanted;
+	UT_hash_handle hh;
+};
+
+struct windows {
+	struct windows_opts opts;
+	struct window *all;
+};
+
+struct windows *windows_new(const struct windows_opts *o)
+{
+	struct windows *w = xcalloc(1, sizeof(*w));
+
+	w->opts = *o;
+	if (windows_governed(w))
+		attacher_force_process(o->attacher);
+	return w;
+}
+
+static void forget(struct windows *w, struct window *x)
+{
+	HASH_DEL(w->all, x);
+	free(x);
+}
+
+void windows_free(struct windows *w)
+{
+	while (w && w->all)
+		forget(w, w->all);
+	free(w);
+}
+
+bool windows_governed(const struct windows *w)
+{
+	return !w->opts.exact && w->opts.budget_pct > 0;
+}
+
+static struct window *window_find(const struct windows *w, uint32_t account)
+{
+	struct window *x = NULL;
+
+	HASH_FIND(hh, w->all, &account, sizeof(account), x);
+	return x;
+}
+
+/* Its place in the kernel's table; NULL: it is gone. */
+static struct proc *slot_of(const struct windows *w, const struct window *x)
+{
+	struct proc *p = &w->opts.slots[account_slot(x->account)];
+
+	return p->account == x->account && p->tgid == x->pid ? p : NULL;
+}
+
+static uint64_t cpu_ns_of(uint32_t pid)
+{
+	struct timespec t;
+	clockid_t clock;
+
+	if (clock_getcpuclockid((pid_t)pid, &clock) || clock_gettime(clock, &t))
+		return 0;
+	return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
+static struct reading read_counters(const struct windows *w, const struct window *x)
+{
+	const struct proc *p = slot_of(w, x);
+	struct reading r = { .cpu_ns = cpu_ns_of(x->pid) };
+
+	if (!p)
+		return x->at_begin;
+	r.hits = p->hits;
+	r.returns = p->returns;
+	r.sampled = p->sampled;
+	r.body_ns = p->body_ns;
+	r.booked_bytes = p->booked_bytes;
+	r.booked_var = p->booked_var;
+	if (r.cpu_ns < x->at_begin.cpu_ns)
+		r.cpu_ns = x->at_begin.cpu_ns; /* it ends: its clock can't be read any more */
+	return r;
+}
+
+/* In [0, 1). */
+static double random_share(void)
+{
+	uint32_t r = 0;
+
+	(void)getrandom(&r, sizeof(r), 0); /* never fails for so few bytes once the machine is up */
+	return (double)r / 4294967296.0;
+}
+
+/* --- one period --- */
+
+static void begin_period(const struct windows *w, struct window *x, uint64_t now)
+{
+	/* Periods differ in length: a program with a period of its own must not meet ours in step. */
+	double stretch = 0.75 + 0.5 * random_share();
+	uint64_t period = (uint64_t)((double)x->plan.period_ns * stretch);
+	uint64_t slice = x->plan.slice_ns < x->plan.period_ns ? (uint64_t)((double)x->plan.slice_ns * stretch) : period;
+
+	x->began_ns = now;
+	x->end_ns = now + period;
+	x->open_ns = slice ? now + (x->first ? 0 : (uint64_t)((double)(period - slice) * random_share())) : x->end_ns;
+	x->close_ns = x->open_ns + slice;
+	x->phase = slice ? PHASE_BEFORE : PHASE_AFTER;
+	x->at_begin = read_counters(w, x);
+	x->attached_ns = x->attached_cpu_ns = x->open_len_ns = 0;
+	x->attached_since_ns = now;
+	x->attached_since_cpu_ns = x->at_begin.cpu_ns;
+	x->cut = x->first = false;
+	struct proc *p = slot_of(w, x);
+	if (!p)
+		return;
+	if (!w->opts.exact)
+		p->rate = x->plan.rate ? x->plan.rate : 1;
+	p->spent = 0;
+	p->hits_limit = x->plan.hits_limit ? p->hits + x->plan.hits_limit : 0;
+}
+
+static bool is_always(const struct window *x)
+{
+	return x->plan.slice_ns >= x->plan.period_ns;
+}
+
+static bool attach(const struct windows *w, struct window *x)
+{
+	if (x->attached)
+		return true;
+	x->attached_since_ns = mono_ns();
+	x->attached_since_cpu_ns = cpu_ns_of(x->pid);
+	int err = attacher_resume(w->opts.attacher, x->pid);
+	if (err)
+		log_debug("pid %u: probes can't be put back: %s", x->pid, strerror(-err));
+	x->attached = !err;
+	return x->attached;
+}
+
+static void count_attached(struct window *x, uint64_t now)
+{
+	uint64_t cpu = cpu_ns_of(x->pid);
+
+	if (!x->attached)
+		return;
+	x->attached_ns += now - x->attached_since_ns;
+	if (now > x->share_since_ns) /* of this interval only */
+		x->share_attached_ns += now - (x->attached_since_ns > x->share_since_ns ? x->attached_since_ns : x->share_since_ns);
+	if (cpu > x->attached_since_cpu_ns)
+		x->attached_cpu_ns += cpu - x->attached_since_cpu_ns;
+	x->attached_since_ns = now;
+	x->attached_since_cpu_ns = cpu;
+}
+
+static void detach(const struct windows *w, struct window *x)
+{
+	struct proc *p = slot_of(w, x);
+
+	if (p)
+		p->window_end_ns = 0;
+	if (!x->attached)
+		return;
+	attacher_pause(w->opts.attacher, x->pid);
+	count_attached(x, mono_ns());
+	x->attached = false;
+	x->was_away = true;
+}
+
+/* By how much more this program works outside of windows than inside. */
+static double slowdown(const struct window *x)
+{
+	double ratio = x->work.done > 0 ? x->work.expected / x->work.done : 1;
+
+	return ratio < 1 ? 1 : ratio > STRETCH_MAX ? STRETCH_MAX : ratio;
+}
+
+/* The code nearest to a scale, and the length of the window that has it exactly. */
+static uint32_t scale_of(const struct window *x, uint64_t *slice_ns)
+{
+	double period = (double)(x->end_ns - x->began_ns), want = slowdown(x) * period / (double)*slice_ns;
+	double code = round(SCALE_PER_OCTAVE * log2(want));
+
+	code = code < 0 ? 0 : code > SCALE_MAX ? SCALE_MAX : code;
+	double exact = slowdown(x) * period / exp2(code / SCALE_PER_OCTAVE);
+	*slice_ns = exact < period ? (uint64_t)exact : (uint64_t)period;
+	return (uint32_t)code;
+}
+
+static void open_window(const struct windows *w, struct window *x)
+{
+	struct proc *p = slot_of(w, x);
+	uint64_t slice = x->close_ns - x->open_ns;
+
+	x->phase = PHASE_OPEN;
+	if (!p || !attach(w, x)) {
+		x->phase = PHASE_AFTER;
+		return;
+	}
+	if (is_always(x)) {
+		p->scale = 0;
+		__atomic_store_n(&p->window_end_ns, WINDOW_ALWAYS, __ATOMIC_RELEASE);
+		x->close_ns = x->end_ns;
+		return;
+	}
+	p->window_end_ns = 0;
+	p->scale = scale_of(x, &slice);
+	uint64_t now = mono_ns();
+	x->close_ns = now + slice;
+	x->open_len_ns = slice;
+	if (x->end_ns < x->close_ns)
+		x->end_ns = x->close_ns;
+	__atomic_store_n(&p->window_end_ns, x->close_ns, __ATOMIC_RELEASE);
+}
+
+/* --- what a period taught --- */
+
+static void learn_work(struct window *x, const struct governor_look *seen, uint64_t cost_ns)
+{
+	double out_ns = (double)seen->period_ns - (double)seen->attached_ns;
+	double out_cpu = (double)seen->cpu_ns - (double)seen->attached_cpu_ns;
+
+	x->work.expected *= FADE;
+	x->work.done *= FADE;
+	if (!x->open_len_ns || out_ns < (double)seen->period_ns / 10 || !seen->attached_ns)
+		return;
+	double rate_out = out_cpu / out_ns, planned = (double)x->open_len_ns;
+	double in = (double)seen->attached_cpu_ns, done = in - (double)cost_ns;
+	if (rate_out < BUSY_CORES && !seen->cut) {
+		x->work.expected += planned;
+		x->work.done += planned;
+		return;
+	}
+	if (done < in / STRETCH_MAX)
+		done = in / STRETCH_MAX;
+	x->work.expected += rate_out * planned;
+	/* The window is a part of the attached time; a slice that was cut ended before its window would have. */
+	x->work.done += done / (double)seen->attached_ns * (seen->cut && planned > (double)seen->attached_ns ? (double)seen->attached_ns : planned);
+}
+
+static void learn_scatter(const struct windows *w, struct window *x, const struct reading *now, uint64_t period_ns)
+{
+	double period = (double)period_ns, rate = (double)(now->booked_bytes - x->at_begin.booked_bytes) / period;
+	double unit = (double)w->opts.sample_bytes / SAMPLE_VAR_UNIT;
+	double supposed = (double)(now->booked_var - x->at_begin.booked_var) * unit * unit;
+
+	if (x->scatter.n++) {
+		double d = rate - x->scatter.rate;
+		x->scatter.seen = x->scatter.seen * FADE + d * d / 2 * period * x->scatter.period_ns;
+		x->scatter.supposed = x->scatter.supposed * FADE + supposed;
+	}
+	x->scatter.rate = rate;
+	x->scatter.period_ns = period;
+}
+
+static void end_period(struct windows *w, struct window *x, uint64_t now)
+{
+	count_attached(x, now);
+	struct reading r = read_counters(w, x);
+	struct governor_look seen = {
+		.period_ns = now - x->began_ns,
+		.attached_ns = x->attached_ns,
+		.cpu_ns = r.cpu_ns - x->at_begin.cpu_ns,
+		.attached_cpu_ns = x->attached_cpu_ns,
+		.hits = r.hits - x->at_begin.hits,
+		.returns = r.returns - x->at_begin.returns,
+		.sampled = r.sampled - x->at_begin.sampled,
+		.body_ns = r.body_ns - x->at_begin.body_ns,
+		.cut = x->cut,
+	};
+	uint64_t cost = (uint64_t)governor_cost_ns(w->opts.costs, &seen);
+
+	x->cost_ns += cost;
+	x->cpu_ns += seen.cpu_ns;
+	learn_work(x, &seen, cost);
+	learn_scatter(w, x, &r, seen.period_ns);
+	x->plan = governor_step(&x->governor, w->opts.costs, &seen);
+	log_debug("pid %u: hits %llu cost %.3f ms cpu %.3f ms attached %.3f of %.3f ms: %.2f %%; next: slice %.3f of %.3f ms rate %u", x->pid,
+		  (unsigned long long)seen.hits, (double)cost / 1e6, (double)seen.cpu_ns / 1e6, (double)seen.attached_ns / 1e6,
+		  (double)seen.period_ns / 1e6, x->governor.overhead_pct, (double)x->plan.slice_ns / 1e6, (double)x->plan.period_ns / 1e6,
+		  x->plan.rate);
+}
+
+/* A process's next turn; when it wants another. */
+static uint64_t step_one(struct windows *w, struct window *x, uint64_t now)
+{
+	if (x->phase == PHASE_BEFORE && now >= x->open_ns)
+		open_window(w, x);
+	if (x->phase == PHASE_OPEN && now >= x->close_ns) {
+		x->phase = PHASE_AFTER;
+		if (!is_always(x))
+			detach(w, x);
+	}
+	if (now >= x->end_ns) {
+		end_period(w, x, now);
+		if (!is_always(x))
+			detach(w, x); /* it was always in place, and is not to be any more */
+		begin_period(w, x, now);
+		if (is_always(x) || x->open_ns <= now)
+			open_window(w, x);
+	}
+	return x->phase == PHASE_BEFORE ? x->open_ns : x->phase == PHASE_OPEN ? x->close_ns : x->end_ns;
+}
+
+uint64_t windows_step(struct windows *w, uint64_t now)
+{
+	uint64_t next = UINT64_MAX;
+
+	for (struct window *x = w->all; x; x = x->hh.next) {
+		uint64_t due = step_one(w, x, now);
+		next = due < next ? due : next;
+	}
+	return next;
+}
+
+void windows_spent(struct windows *w, uint32_t account, uint64_t now)
+{
+	struct window *x = window_find(w, account);
+
+	if (!x || !x->attached || !windows_governed(w))
+		return;
+	x->cut = true;
+	x->phase = PHASE_AFTER;
+	detach(w, x);
+	if (is_always(x)) /* nothing was planned behind it */
+		x->end_ns = now;
+}
+
+/* --- which processes --- */
+
+static struct window *take(struct windows *w, uint32_t account, uint32_t pid, uint64_t now)
+{
+	struct window *x = xcalloc(1, sizeof(*x));
+
+	x->account = account;
+	x->pid = pid;
+	x->first = true;
+	x->share_since_ns = now;
+	governor_init(&x->governor, w->opts.exact ? 0 : w->opts.budget_pct);
+	x->plan = x->governor.plan;
+	HASH_ADD(hh, w->all, account, sizeof(x->account), x);
+	if (windows_governed(w))
+		attacher_pause(w->opts.attacher, pid);
+	else
+		x->attached = true;
+	x->was_away = windows_governed(w);
+	begin_period(w, x, now);
+	return x;
+}
+
+void windows_sync(struct windows *w, const struct window_wish *list, size_t n, uint64_t now)
+{
+	struct window *x, *next;
+
+	for (size_t i = 0; i < n; i++) {
+		x = window_find(w, list[i].account);
+		(x ? x : take(w, list[i].account, list[i].pid, now))->wanted = true;
+	}
+	HASH_ITER(hh, w->all, x, next) {
+		if (!x->wanted)
+			forget(w, x);
+		else
+			x->wanted = false;
+	}
+}
+
+bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct window_figures *ret)
+{
+	struct window *x = window_find(w, account);
+
+	if (!x)
+		return false;
+	count_attached(x, now);
+	double since = (double)(now - x->share_since_ns), prior = PRIOR_PERIODS * x->scatter.supposed / (x->scatter.n ? x->scatter.n : 1);
+	double spread = x->scatter.n > 2 ? sqrt((x->scatter.seen + prior) / (x->scatter.supposed + prior + 1)) : 1;
+	*ret = (struct window_figures){
+		.overhead_pct = x->governor.overhead_pct,
+		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
+		.spread = spread > 1 && x->was_away ? spread : 1,
+		.whole = !x->was_away,
+		.pages = x->governor.mode == GOVERNOR_PAGES,
+		.rate = x->plan.rate,
+		.lever = governor_lever_name(&x->governor),
+	};
+	x->share_since_ns = now;
+	x->share_attached_ns = 0;
+	return true;
+}
+
+double windows_overhead_pct(struct windows *w)
+{
+	double cost = 0, cpu = 0;
+
+	for (struct window *x = w->all; x; x = x->hh.next) {
+		cost += (double)x->cost_ns;
+		cpu += (double)x->cpu_ns;
+		x->cost_ns = x->cpu_ns = 0;
+	}
+	return cpu > 0 ? 100 * cost / cpu : NAN;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * When the probes of each process are in place. Carries out what the governor plans: in each period a slice at a random moment, in it a window in which
+ * allocations are counted, with a scale that makes up for the rest of the time. The kernel side closes the window by its own clock, so its length is exact
+ * however late we wake up; its scale is settled before it opens, so what is counted in it is right in the mean.
+ *
+ * A window slows what it watches. A program that has no CPU time to spare does less in it than outside, and would be counted too low; so scales are
+ * raised by the ratio of the work (CPU time less cost) that was done outside to that done inside, over the last periods. What only waits for others does the
+ * same work in both, and the ratio is 1.
+ *
+ * How far estimates scatter from window to window is measured: alloc_var supposes that blocks come one by one; where they come in
+ * bursts, totals of neighbouring periods differ by more, and standard errors are raised by as much.
+ */
+#ifndef TIDEMARK_COLLECT_WINDOWS_H
+#define TIDEMARK_COLLECT_WINDOWS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "probe/attach.h"
+#include "probe/calibrate.h"
+#include "probe/governor.h"
+
+struct windows;
+struct proc;
+
+struct windows_opts {
+	struct attacher *attacher; /* borrowed, as all below: must outlive */
+	struct proc *slots;	   /* the kernel's process table */
+	const struct hit_costs *costs;
+	uint64_t sample_bytes; /* R of rate 1 */
+	double budget_pct;     /* 0: no limit */
+	bool exact;	   /* probes always stay, every call is counted; what that costs is measured */
+};
+
+struct windows *windows_new(const struct windows_opts *o);
+void windows_free(struct windows *w); /* leaves probes as they are */
+
+/* Are probes taken away and put back at all? Then the attacher's links are for one process each. */
+bool windows_governed(const struct windows *w);
+
+/*
+ * The processes whose heap is to be observed: new ones are taken (before their files are looked into, so that no probe of theirs is placed out of turn),
+ * others forgotten, known ones left as they are.
+ */
+struct window_wish {
+	uint32_t account, pid;
+};
+void windows_sync(struct windows *w, const struct window_wish *list, size_t n, uint64_t now_ns);
+
+/* Does what is due. When it wants to be called again, CLOCK_MONOTONIC; UINT64_MAX: no need. */
+uint64_t windows_step(struct windows *w, uint64_t now_ns);
+/* EVENT_SPENT: the slice ends now. */
+void windows_spent(struct windows *w, uint32_t account, uint64_t now_ns);
+
+struct window_figures {
+	double overhead_pct;   /* of the process's CPU time, over the last 10 s or so; NAN: not known yet */
+	double attached_share; /* of the time since the last call */
+	double spread;	       /* standard errors are to be multiplied by it; >= 1 */
+	bool whole;	       /* it was never without probes: live figures need no survival */
+	bool pages;	       /* too dear: only the layers below are observed now */
+	uint32_t rate;	       /* sampling rate now */
+	const char *lever;     /* what holds the cost, in words */
+};
+/* false: not among them. Begins a new interval for attached_share. */
+bool windows_figures(struct windows *w, uint32_t account, uint64_t now_ns, struct window_figures *ret);
+
+/* Cost of observing all of them since the last call, in percent of their CPU time; NAN: not known. */
+double windows_overhead_pct(struct windows *w);
+
+#endif
