@@ -145,7 +145,7 @@ def stack(line):
     if line["layer"] == "page" and line["live_bytes"] is not None:
         yield f"{what}: live bytes per stack are not known in layer page"
     if line["layer"] != "page":
-        yield from counts(line, what, True)
+        yield from counts(line, what, False)  # whether it should be exact, the process tells
     ages = [line[k] for k in ("age_p50_s", "age_p95_s", "age_max_s")]
     if None not in ages and not 0 <= ages[0] <= ages[1] <= ages[2]:
         yield f"{what}: ages {ages} are not in order"
@@ -194,7 +194,7 @@ def group(line):
         yield f"{what}: by {line['by']!r}"
     if line["stacks"] < 1:
         yield f"{what}: of {line['stacks']} stacks"
-    yield from counts(line, what, True)
+    yield from counts(line, what, False)  # whether it should be exact, the process tells
 
 
 RULES = {"meta": meta, "proc": proc, "stack": stack, "group": group, "alert": alert, "tick": tick, "end": end}
@@ -271,6 +271,7 @@ class Checker:
         if line["procs"] != len(self.procs):
             yield f"tick.procs is {line['procs']}, there were {len(self.procs)} process lines"
         ids = {(p, t) for p, t, _ in self.procs}
+        exact = {key[:2] for key, p in self.procs.items() if p["mode"] == "exact"}
         seen = set()
         for s in self.stacks:
             if (s["pid"], s["start_ts"]) not in ids:
@@ -278,6 +279,8 @@ class Checker:
             key = s["pid"], s["start_ts"], s["layer"], s["stack_id"]
             if key in seen:
                 yield f"stack {key} twice in one interval"
+            if key[:2] in exact and (s["live_bytes_se"] or s["alloc_bytes_total_se"]):
+                yield f"stack {s['stack_id']} of {s['pid']}: an exact figure with a standard error"
             seen.add(key)
         for a in self.alerts:
             if a["stack_id"] and a["stack_id"] not in {s["stack_id"] for s in self.stacks}:
