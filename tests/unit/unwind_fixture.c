@@ -22,6 +22,8 @@ static struct row_block *block_new(void *ctx, uint32_t i)
 		return NULL;
 	t->blocks[i] = xcalloc(1, sizeof(struct row_block));
 	t->n_blocks++;
+	t->n_open++;
+	t->most_open = t->n_open > t->most_open ? t->n_open : t->most_open;
 	return t->blocks[i];
 }
 
@@ -29,10 +31,8 @@ static void block_done(void *ctx, struct row_block *b)
 {
 	struct tables *t = ctx;
 
-	for (size_t i = 0; i < t->n_blocks; i++)
-		if (t->blocks[i] == b)
-			t->blocks[i] = NULL;
-	free(b);
+	(void)b; /* what is in it stays, as in the kernel */
+	t->n_open--;
 }
 
 void tables_init(struct tables *t)
@@ -50,6 +50,8 @@ void tables_init(struct tables *t)
 
 void tables_done(struct tables *t)
 {
+	for (size_t i = 0; i < t->n_blocks; i++)
+		free(t->blocks[i]);
 	free(t->area.pages);
 	free(t->area.rules);
 	free(t->area.ranges);

@@ -13,6 +13,7 @@ struct tables {
 	struct unwind_area area; /* its ctx is this */
 	struct row_block *blocks[ROW_BLOCKS];
 	size_t n_blocks, max_blocks; /* block_new fails beyond */
+	size_t n_open, most_open;    /* not given back yet */
 };
 
 void tables_init(struct tables *t);

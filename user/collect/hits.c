@@ -2,36 +2,35 @@
 #include "collect/hits.h"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "collect/ring.h"
 #include "hit.h"
 #include "util/mem.h"
 
 struct hits {
-	struct ring_buffer *ring;
+	struct ring_reader *ring;
 	FILE *file;
 	char *folder;
 	int stacks_fd, more_fd; /* borrowed */
 };
 
-static int on_hit(void *ctx, void *data, size_t bytes)
+static void on_hit(void *ctx, const void *data, size_t bytes)
 {
 	struct hits *h = ctx;
 
 	if (bytes >= sizeof(struct hit_record))
 		(void)fwrite(data, sizeof(struct hit_record), 1, h->file); /* a short file shows at its reader */
-	return 0;
 }
 
 static void hits_freep(struct hits **h)
 {
 	if (!*h)
 		return;
-	ring_buffer__free((*h)->ring);
+	ring_reader_close((*h)->ring);
 	if ((*h)->file)
 		(void)fclose((*h)->file); /* what could not be written shows at the reader */
 	free((*h)->folder);
@@ -49,9 +48,10 @@ int hits_open(const char *folder, struct loader *l, struct hits **ret)
 		return -errno;
 	h->stacks_fd = loader_map_fd(l, KMAP_STACKS);
 	h->more_fd = loader_map_fd(l, KMAP_MORE_STACKS);
-	h->ring = ring_buffer__new(loader_map_fd(l, KMAP_HITS), on_hit, h, NULL);
-	if (!h->ring)
-		return -errno;
+	int err = ring_reader_open(loader_map_fd(l, KMAP_HITS), loader_map_info(l, KMAP_HITS).capacity, on_hit, h,
+				   &h->ring);
+	if (err)
+		return err;
 	*ret = h;
 	h = NULL;
 	return 0;
@@ -60,7 +60,7 @@ int hits_open(const char *folder, struct loader *l, struct hits **ret)
 void hits_drain(struct hits *h)
 {
 	if (h)
-		(void)ring_buffer__consume(
+		ring_reader_consume(
 			h->ring); /* what did not fit was not recorded: the oracle needs no hit in particular */
 }
 

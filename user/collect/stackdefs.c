@@ -2,12 +2,12 @@
 #include "collect/stackdefs.h"
 
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
 #include <string.h>
 #include <uthash.h>
 
 #include "collect/pynames.h"
+#include "collect/ring.h"
 #include "probe/attach.h"
 #include "tables.h"
 #include "util/arena.h"
@@ -43,14 +43,14 @@ struct stackdefs {
 	struct places *places;
 	struct images *images;
 	struct pynames *names;
-	struct ring_buffer *ring;
+	struct ring_reader *ring;
 	bool draining;
 	struct known *known;
 	struct chain *chains;
 	struct reading *readings;
 };
 
-static int on_ring(void *ctx, void *data, size_t bytes);
+static void on_ring(void *ctx, const void *data, size_t bytes);
 
 int stackdefs_new(struct loader *l, struct places *p, struct images *im, struct stackdefs **ret)
 {
@@ -60,8 +60,8 @@ int stackdefs_new(struct loader *l, struct places *p, struct images *im, struct 
 	d->places = p;
 	d->images = im;
 	d->names = pynames_new();
-	d->ring = ring_buffer__new(loader_map_fd(l, KMAP_PYTHON_EVENTS), on_ring, d, NULL);
-	int err = d->ring ? 0 : -errno;
+	int err = ring_reader_open(loader_map_fd(l, KMAP_PYTHON_EVENTS),
+				   loader_map_info(l, KMAP_PYTHON_EVENTS).capacity, on_ring, d, &d->ring);
 	if (err)
 		stackdefs_free(d);
 	else
@@ -99,7 +99,7 @@ void stackdefs_free(struct stackdefs *d)
 		free(r);
 	}
 	pynames_free(d->names);
-	ring_buffer__free(d->ring);
+	ring_reader_close(d->ring);
 	free(d);
 }
 
@@ -212,7 +212,7 @@ static void learn(struct stackdefs *d, const struct python_code_copy *c, size_t 
 		pynames_learn(d->names, c->id.image, &py->names, py->info.code_id, c, bytes);
 }
 
-static int on_ring(void *ctx, void *data, size_t bytes)
+static void on_ring(void *ctx, const void *data, size_t bytes)
 {
 	struct stackdefs *d = ctx;
 	const struct event *e = data;
@@ -221,7 +221,6 @@ static int on_ring(void *ctx, void *data, size_t bytes)
 		learn(d, data, bytes);
 	else if (e->kind == EVENT_PYTHON && bytes >= sizeof(*e))
 		(void)chain_of(d, &e->id, e->map.ids.python);
-	return 0;
 }
 
 void stackdefs_drain(struct stackdefs *d)
@@ -229,13 +228,13 @@ void stackdefs_drain(struct stackdefs *d)
 	if (d->draining)
 		return; /* a chain in the ring asks for itself */
 	d->draining = true;
-	(void)ring_buffer__consume(d->ring); /* what it could not hold is read from the process */
+	ring_reader_consume(d->ring); /* what it could not hold is read from the process */
 	d->draining = false;
 }
 
 int stackdefs_fd(const struct stackdefs *d)
 {
-	return ring_buffer__epoll_fd(d->ring);
+	return ring_reader_fd(d->ring);
 }
 
 static uint8_t eval_part(const struct py_process *py, uint64_t addr)

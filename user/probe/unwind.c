@@ -51,6 +51,8 @@
 /* Reserved, so that a full table still can say it. */
 enum { RULE_OTHER = UNWIND_RULE_NONE + 1, RULES_RESERVED };
 #define RULE_SLOTS (2u * UNWIND_RULES)
+/* Blocks that more rows may go into, and that stay mapped for it: each is 128 KiB of our own resident memory. */
+#define BLOCKS_OPEN 4
 
 struct key_entry {
 	struct unwind_key key;
@@ -65,7 +67,7 @@ struct identity_entry {
 };
 
 struct block {
-	struct row_block *rows;
+	struct row_block *rows; /* NULL: closed, no more come */
 	uint32_t used;
 };
 
@@ -175,7 +177,8 @@ void unwind_free(struct unwind_tables *u)
 	for (size_t n = 0; n < u->n_files; n++)
 		free(u->files[n]);
 	for (size_t n = 0; n < u->n_blocks; n++)
-		u->area.block_done(u->area.ctx, u->blocks[n].rows);
+		if (u->blocks[n].rows)
+			u->area.block_done(u->area.ctx, u->blocks[n].rows);
 	free(u->files);
 	runs_free(u->runs);
 	free(u);
@@ -324,21 +327,47 @@ static bool identity_of(const struct image *im, const Elf64_Phdr *headers, size_
 
 /* ---- rows into pages ---- */
 
+/* Makes room among the open blocks: the fullest one goes. */
+static void block_close(struct unwind_tables *u)
+{
+	struct block *fullest = NULL;
+	size_t n_open = 0;
+
+	for (size_t i = 0; i < u->n_blocks; i++) {
+		struct block *b = &u->blocks[i];
+		n_open += b->rows != NULL;
+		if (b->rows && (!fullest || b->used > fullest->used))
+			fullest = b;
+	}
+	if (n_open < BLOCKS_OPEN)
+		return;
+	u->area.block_done(u->area.ctx, fullest->rows);
+	fullest->rows = NULL;
+}
+
+static bool block_open(struct unwind_tables *u)
+{
+	struct row_block *rows = u->n_blocks < ROW_BLOCKS ? u->area.block_new(u->area.ctx, (uint32_t)u->n_blocks)
+							  : NULL;
+
+	if (!rows)
+		return false;
+	block_close(u);
+	u->blocks[u->n_blocks++] = (struct block){ .rows = rows };
+	return true;
+}
+
 /* A place for n rows, one behind the other, within a block. NULL: none. */
 static uint32_t *rows_place(struct unwind_tables *u, struct load *l, size_t n, uint32_t *ret_first)
 {
 	size_t i = 0;
 
-	while (i < u->n_blocks && BLOCK_ROWS - u->blocks[i].used < n)
+	while (i < u->n_blocks && (!u->blocks[i].rows || BLOCK_ROWS - u->blocks[i].used < n))
 		i++;
 	if (i == u->n_blocks) {
-		struct row_block *rows = NULL;
-		if (i < ROW_BLOCKS && !l->no_block)
-			rows = u->area.block_new(u->area.ctx, (uint32_t)i);
-		l->no_block = !rows;
-		if (!rows)
+		l->no_block = l->no_block || !block_open(u);
+		if (l->no_block)
 			return NULL;
-		u->blocks[u->n_blocks++] = (struct block){ .rows = rows };
 	}
 	struct block *b = &u->blocks[i];
 	*ret_first = (uint32_t)i << BLOCK_ROWS_SHIFT | b->used;

@@ -20,7 +20,7 @@ struct unwind_area {
 	struct unwind_page *pages;   /* UNWIND_PAGES */
 	struct unwind_rule *rules;   /* UNWIND_RULES */
 	struct unwind_range *ranges; /* UNWIND_RANGES */
-	/* Makes block number i (0, 1, 2...) and maps it, for writing. NULL: no memory. Unmapped by block_done. */
+	/* Makes block number i (0, 1, 2...) and maps it, for writing. NULL: no memory. Unmapped by block_done, once nothing is written to it any more. */
 	struct row_block *(*block_new)(void *ctx, uint32_t i);
 	void (*block_done)(void *ctx, struct row_block *b);
 	void *ctx;
