@@ -421,11 +421,12 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 		return false;
 	count_attached(x, now);
 	double since = (double)(now - x->share_since_ns), prior = PRIOR_PERIODS * x->scatter.supposed / (x->scatter.n ? x->scatter.n : 1);
-	double spread = x->scatter.n > 2 ? sqrt((x->scatter.seen + prior) / (x->scatter.supposed + prior + 1)) : 1;
+	/* Of one or two windows nothing can be said. */
+	double spread = x->scatter.n > 2 ? sqrt((x->scatter.seen + prior) / (x->scatter.supposed + prior + 1)) : NAN;
 	*ret = (struct window_figures){
 		.overhead_pct = x->governor.overhead_pct,
 		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
-		.spread = spread > 1 && x->was_away ? spread : 1,
+		.spread = !x->was_away ? 1 : spread > 1 ? spread : isnan(spread) ? NAN : 1,
 		.whole = !x->was_away,
 		.pages = x->governor.mode == GOVERNOR_PAGES,
 		.rate = x->plan.rate,
