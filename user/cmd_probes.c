@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 #include "args.h"
+#include "probe/calibrate.h"
 #include "probe/features.h"
 #include "probe/gate.h"
+#include "probe/loader.h"
 #include "probe/plan.h"
+#include "sampling.h"
 #include "target/proc.h"
 #include "util/arena.h"
 #include "util/log.h"
@@ -26,6 +29,8 @@ struct collection {
 	struct arena *arena; /* strings and plans */
 	struct features features;
 	struct plan_kernel kernel;
+	struct hit_costs costs;
+	bool costs_known, costs_fresh;
 	struct probe_row *rows;
 	size_t n_rows, cap_rows;
 	struct planned_file *seen; /* whole system: each file once, with the first process that maps it */
@@ -60,6 +65,45 @@ static const char *return_how(const struct collection *c, const struct plan *p, 
 	return c->features.session ? "session" : "uretprobe";
 }
 
+/* The programs are loaded to be measured, once per boot; they are attached to a process of our own only. Without them the kernel's part is known. */
+static void find_costs(struct collection *c)
+{
+	struct loader_opts o = { .cfg.own_tgid = (uint32_t)getpid(),
+				 .cfg.sample_bytes = SAMPLE_BYTES_DEFAULT,
+				 .features = c->features };
+	_cleanup_(freep) char *why = NULL;
+	struct loader *l = NULL;
+
+	c->costs_known = calibrate_kept(&c->features, &c->costs) == 0 && hit_costs_complete(&c->costs);
+	if (c->costs_known)
+		return;
+	if (!loader_open(&o, &l, &why))
+		c->costs_known = calibrate(l, &c->costs, &c->costs_fresh) == 0;
+	loader_free(l);
+	if (!c->costs_known)
+		c->costs_known = calibrate_kernel(&c->features, &c->costs, &c->costs_fresh) == 0;
+}
+
+static void set_costs(struct probe_row *r, const struct collection *c)
+{
+	const struct hit_costs *k = &c->costs;
+
+	if (!c->costs_known || !r->plan->planned)
+		return;
+	const double entry[] = {
+		[INSN_EMULATED] = k->emulated_ns, [INSN_STEPPED] = k->stepped_ns, [INSN_NOP5] = k->nop5_ns
+	};
+	bool session = !strcmp(r->return_how, "session"), returns = session || !strcmp(r->return_how, "uretprobe");
+	bool is_free = !r->plan->needs_return && r->plan->shape != SHAPE_WRAP;
+
+	r->entry_ns = entry[r->plan->kind] + (session ? fmax(0, k->skip_ns - k->emulated_ns) : 0);
+	r->return_ns = returns ? k->return_ns : NAN;
+	/* A wrapper takes the stack, which the allocation inside it then has: together one body. */
+	r->body_ns = is_free			    ? k->body_free_ns
+		     : r->plan->shape == SHAPE_WRAP ? NAN
+						    : k->body_count_ns + k->body_stack_ns;
+}
+
 static void add_rows(struct collection *c, uint32_t pid, const struct mapping *m, const struct elf_file *e,
 		     const char *gate_why)
 {
@@ -82,9 +126,11 @@ static void add_rows(struct collection *c, uint32_t pid, const struct mapping *m
 			.plan = &kept[i],
 			.entry_ns = NAN,
 			.return_ns = NAN,
+			.body_ns = NAN,
 			.return_how = return_how(c, &kept[i], gate_why),
 			.gate_why = gate_why,
 		};
+		set_costs(&c->rows[c->n_rows - 1], c);
 	}
 }
 
@@ -122,6 +168,26 @@ static void look_into(struct collection *c, uint32_t pid)
 	}
 }
 
+static int print_costs(const struct collection *c, FILE *out, bool json)
+{
+	const struct hit_costs *k = &c->costs;
+	const struct probe_cost costs[] = {
+		{ "emulated_ns", "emulated hit", k->emulated_ns },
+		{ "stepped_ns", "single-stepped hit", k->stepped_ns },
+		{ "nop5_ns", "hit on a nop of 5 bytes", k->nop5_ns },
+		{ "skip_ns", "entry that wants no return", k->skip_ns > 0 ? k->skip_ns : NAN },
+		{ "return_ns", "return", k->return_ns },
+		{ "body_skip_ns", "our program for a call that is not sampled", k->body_skip_ns },
+		{ "body_count_ns", "for one that is counted", k->body_count_ns },
+		{ "body_stack_ns", "for its stack", k->body_stack_ns },
+		{ "body_free_ns", "for a free", k->body_free_ns },
+		{ "body_python_ns", "for a Python stack", k->body_python_ns },
+	};
+	size_t n = c->costs_known ? ARRAY_SIZE(costs) : 0;
+
+	return json ? costs_print_json(out, costs, n, c->costs_fresh) : costs_print_text(out, costs, n, c->costs_fresh);
+}
+
 static int print_rows(const struct collection *c, const struct settings *s)
 {
 	_cleanup_(fclosep) FILE *own = s->output ? fopen(s->output, "we") : NULL;
@@ -133,6 +199,8 @@ static int print_rows(const struct collection *c, const struct settings *s)
 		return EXIT_FAILURE;
 	}
 	int err = json ? probes_print_json(out, c->rows, c->n_rows) : probes_print_text(out, c->rows, c->n_rows);
+	if (!err)
+		err = print_costs(c, out, json);
 	if (!err || err == -EPIPE)
 		return EXIT_SUCCESS;
 	log_error("\"%s\": %s", s->output ? s->output : "standard output", strerror(-err));
@@ -177,6 +245,7 @@ int cmd_probes(const struct settings *s)
 		log_error("\"%s\" can't be looked at: %s", s->target.text, strerror(-err));
 		return EXIT_FAILURE;
 	}
+	find_costs(&c);
 	c.arena = arena_new();
 	for (size_t i = 0; i < n; i++)
 		look_into(&c, pids[i]);

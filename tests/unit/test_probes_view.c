@@ -65,7 +65,7 @@ static void is_string(json_object *o, const char *key, const char *want)
 static void json_line_has_all_fields(void **state)
 {
 	struct plan p = plan_of("free", "push rbp", INSN_EMULATED);
-	struct probe_row r = { 4711, "/lib/libc.so.6", "a1b2", &p, "none", 554.26, NAN, NULL };
+	struct probe_row r = { 4711, "/lib/libc.so.6", "a1b2", &p, "none", 554.26, NAN, 90, NULL };
 	_cleanup_(freep) char *text = printed(probes_print_json, &r, 1);
 	json_object *o = json_tokener_parse(text);
 
@@ -97,7 +97,7 @@ static void json_line_has_all_fields(void **state)
 static void json_tells_hazards_and_the_unknown(void **state)
 {
 	struct plan p = plan_of("_Znwm", "endbr64", INSN_STEPPED);
-	struct probe_row r = { 1, "/opt/a\xff\"b", NULL, &p, "none", NAN, NAN, "Go code" };
+	struct probe_row r = { 1, "/opt/a\xff\"b", NULL, &p, "none", NAN, NAN, NAN, "Go code" };
 	_cleanup_(freep) char *text = NULL;
 	json_object *o, *h;
 
@@ -132,9 +132,9 @@ static void table_has_one_heading_per_file(void **state)
 	struct plan m = plan_of("malloc", "push r12", INSN_EMULATED), f = plan_of("free", "push rbp", INSN_EMULATED);
 	struct plan d = plan_of("_ZdlPv", "jmp 0x9a860", INSN_EMULATED);
 	struct probe_row rows[] = {
-		{ 7, "/lib/libc.so.6", "a1b2", &m, "session", 554, 870, NULL },
-		{ 7, "/lib/libc.so.6", "a1b2", &f, "none", 19400, NAN, NULL },
-		{ 7, "/lib/libstdc++.so.6\x1b[2J", NULL, &d, "none", 554, NAN, "Go code" },
+		{ 7, "/lib/libc.so.6", "a1b2", &m, "session", 554, 870, 400, NULL },
+		{ 7, "/lib/libc.so.6", "a1b2", &f, "none", 19400, NAN, 90, NULL },
+		{ 7, "/lib/libstdc++.so.6\x1b[2J", NULL, &d, "none", 554, NAN, NAN, "Go code" },
 	};
 	_cleanup_(freep) char *text = NULL;
 
@@ -157,7 +157,7 @@ static void table_has_one_heading_per_file(void **state)
 static void not_calibrated_is_a_dash(void **state)
 {
 	struct plan m = plan_of("malloc", "push r12", INSN_EMULATED);
-	struct probe_row r = { 7, "/lib/libc.so.6", "a1b2", &m, "uretprobe", NAN, NAN, NULL };
+	struct probe_row r = { 7, "/lib/libc.so.6", "a1b2", &m, "uretprobe", NAN, NAN, NAN, NULL };
 	_cleanup_(freep) char *text = printed(probes_print_text, &r, 1);
 
 	(void)state;
@@ -177,7 +177,7 @@ static void nothing_found_is_said(void **state)
 static void full_disk_is_told(void **state)
 {
 	struct plan m = plan_of("malloc", "push r12", INSN_EMULATED);
-	struct probe_row r = { 7, "/lib/libc.so.6", "a1b2", &m, "session", 554, 870, NULL };
+	struct probe_row r = { 7, "/lib/libc.so.6", "a1b2", &m, "session", 554, 870, 400, NULL };
 	static const printer printers[] = { probes_print_text, probes_print_json };
 
 	(void)state;

@@ -13,7 +13,7 @@
 #include "util/mem.h"
 #include "view/jsonw.h"
 
-#define COLUMNS 7
+#define COLUMNS 9
 
 static const char *const layer_names[] = {
 #define X(id, name) name,
@@ -44,6 +44,23 @@ static void format_ns(char *buf, size_t cap, double ns)
 		(void)snprintf(buf, cap, "%.1f us", ns / 1000);
 }
 
+/* All that one call costs; NAN: a part of it is not known. */
+static double call_ns(const struct probe_row *r)
+{
+	bool returns = strcmp(r->return_how, "none") != 0;
+
+	return r->plan->planned ? r->entry_ns + (returns ? r->return_ns : 0) + r->body_ns : NAN;
+}
+
+/* Nanoseconds each are milliseconds for a million. */
+static void format_million(char *buf, size_t cap, double ns)
+{
+	if (isnan(ns))
+		(void)snprintf(buf, cap, "-");
+	else
+		(void)snprintf(buf, cap, ns < 9995 ? "%.2f s" : "%.1f s", ns / 1000);
+}
+
 struct text_row {
 	char cell[COLUMNS][96];
 };
@@ -59,8 +76,10 @@ static struct text_row text_of(const struct probe_row *r)
 	(void)snprintf(t.cell[2], sizeof(t.cell[2]), "%s", p->insn);
 	(void)snprintf(t.cell[3], sizeof(t.cell[3]), "%s", insn_kind_name(p->kind));
 	(void)snprintf(t.cell[5], sizeof(t.cell[5]), "-");
-	(void)snprintf(t.cell[6], sizeof(t.cell[6]), "%s", shape_names[p->shape]);
+	(void)snprintf(t.cell[8], sizeof(t.cell[8]), "%s", shape_names[p->shape]);
 	format_ns(t.cell[4], sizeof(t.cell[4]), p->planned ? r->entry_ns : NAN);
+	format_ns(t.cell[6], sizeof(t.cell[6]), p->planned ? r->body_ns : NAN);
+	format_million(t.cell[7], sizeof(t.cell[7]), call_ns(r));
 	if (!p->planned || !strcmp(r->return_how, "none"))
 		return t;
 	format_ns(ns, sizeof(ns), r->return_ns);
@@ -68,7 +87,8 @@ static struct text_row text_of(const struct probe_row *r)
 	return t;
 }
 
-static const struct text_row headings = { { "FUNCTION", "AT", "INSTRUCTION", "KIND", "ENTRY", "RETURN", "SHAPE" } };
+static const struct text_row headings = { { "FUNCTION", "AT", "INSTRUCTION", "KIND", "ENTRY", "RETURN", "PROGRAM",
+					    "1M CALLS", "SHAPE" } };
 
 static void widen(int width[COLUMNS], const struct text_row *t)
 {
@@ -174,6 +194,8 @@ static void json_row(struct jsonw *w, const struct probe_row *r, double ts)
 	jsonw_number(w, "entry_ns", r->entry_ns, 1);
 	jsonw_string(w, "return_how", r->return_how);
 	jsonw_number(w, "return_ns", r->return_ns, 1);
+	jsonw_number(w, "body_ns", r->body_ns, 1);
+	jsonw_number(w, "call_ns", call_ns(r), 1);
 	jsonw_string(w, "shape", shape_names[p->shape]);
 	jsonw_bool(w, "planned", p->planned);
 	jsonw_string(w, "why", p->why);
@@ -190,5 +212,44 @@ int probes_print_json(FILE *out, const struct probe_row *rows, size_t n)
 	jsonw_init(&w, out);
 	for (size_t i = 0; i < n; i++)
 		json_row(&w, &rows[i], ts);
+	return jsonw_done(&w);
+}
+
+int costs_print_text(FILE *out, const struct probe_cost *costs, size_t n, bool fresh)
+{
+	const char *before = fresh ? ", measured now: " : ", measured earlier since it was booted: ";
+	char ns[32];
+
+	if (!n) {
+		fputs("\nwhat a hit costs on this machine could not be measured\n", out);
+		return finish(out);
+	}
+	fputs("\ncosts here, in CPU time of the caller", out);
+	for (size_t i = 0; i < n; i++) {
+		if (isnan(costs[i].ns))
+			continue;
+		format_ns(ns, sizeof(ns), costs[i].ns);
+		fprintf(out, "%s%s %s", before, costs[i].label, ns);
+		before = ", ";
+	}
+	fputs("\na call that is counted costs ENTRY + RETURN + PROGRAM; 1M CALLS is that a million times\n", out);
+	return finish(out);
+}
+
+int costs_print_json(FILE *out, const struct probe_cost *costs, size_t n, bool fresh)
+{
+	struct jsonw w;
+
+	jsonw_init(&w, out);
+	jsonw_object(&w, NULL);
+	jsonw_string(&w, "type", "costs");
+	jsonw_u64(&w, "v", 1);
+	jsonw_fixed(&w, "ts", unix_seconds(), 3);
+	jsonw_bool(&w, "known", n > 0);
+	jsonw_bool(&w, "fresh", fresh);
+	for (size_t i = 0; i < n; i++)
+		jsonw_number(&w, costs[i].key, costs[i].ns, 1);
+	jsonw_object_end(&w);
+	jsonw_line_end(&w);
 	return jsonw_done(&w);
 }

@@ -19,7 +19,14 @@ struct probe_row {
 	const struct plan *plan;
 	const char *return_how;	    /* "session", "uretprobe", "none" */
 	double entry_ns, return_ns; /* cost of a hit on this machine; NAN: not calibrated */
+	double body_ns;		    /* of our programs in such a call, counted with its stack; NAN: not known */
 	const char *gate_why;	    /* why no return probe may be placed in this process; NULL: it may */
+};
+
+/* One figure of what hits cost here. */
+struct probe_cost {
+	const char *key, *label;
+	double ns; /* NAN: not known */
 };
 
 /*
@@ -29,5 +36,10 @@ struct probe_row {
 int probes_print_text(FILE *out, const struct probe_row *rows, size_t n);
 /* One `probe` line per row (formats.md); gate_why comes last in hazards[]. */
 int probes_print_json(FILE *out, const struct probe_row *rows, size_t n);
+
+/* What the figures above are made of, behind them; fresh: measured now. n 0: nothing is known. 0 or a negative errno of the stream; flushed. */
+int costs_print_text(FILE *out, const struct probe_cost *costs, size_t n, bool fresh);
+/* One `costs` line. */
+int costs_print_json(FILE *out, const struct probe_cost *costs, size_t n, bool fresh);
 
 #endif
