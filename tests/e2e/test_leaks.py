@@ -11,7 +11,7 @@ RULE = ("-i", "0.5", "--consecutive", "3", "--min-size", "200K", "--threshold", 
 
 
 def leaks(target, *args, **kw):
-    return h.Process([h.TOOL, "leaks", *RULE, *args, "-p", target.pid], stdin=subprocess.DEVNULL, **kw)
+    return h.Process([h.TOOL, "leaks", "--mode", "exact", *RULE, *args, "-p", target.pid], stdin=subprocess.DEVNULL, **kw)
 
 
 def need_tool():
