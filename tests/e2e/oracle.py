@@ -75,12 +75,16 @@ class Program:
 class Redis(Program):
     name = "redis"
 
+    def serve(self):
+        self.port = h.free_port()
+        self.pid = self.start([h.find_program("redis-server"), "--port", self.port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",
+                               "--dir", self.dir]).pid
+        self.wait_for(lambda: h.listening(self.port), "redis-server listens")
+
     def setup(self):
-        server, bench = h.find_program("redis-server"), h.find_program("redis-benchmark")
-        port = h.free_port()
-        self.pid = self.start([server, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", self.dir]).pid
-        self.wait_for(lambda: h.listening(port), "redis-server listens")
-        self.start([bench, "-h", "127.0.0.1", "-p", port, "-q", "-l", "-n", "5000", "-c", "10", "-r", "5000", "-d", "200", "-t",
+        bench = h.find_program("redis-benchmark")
+        self.serve()
+        self.start([bench, "-h", "127.0.0.1", "-p", self.port, "-q", "-l", "-n", "5000", "-c", "10", "-r", "5000", "-d", "200", "-t",
                     "set,get,incr,lpush,rpush,lpop,sadd,hset,spop,zadd,zpopmin,mset,lrange_100"])
 
 
@@ -98,7 +102,7 @@ class Postgres(Program):
         top = "/usr/lib/postgresql"
         return [f"{top}/{v}/bin" for v in os.listdir(top)] if os.path.isdir(top) else []
 
-    def setup(self):
+    def serve(self):
         initdb, server, bench = (self.program(n) for n in ("initdb", "postgres", "pgbench"))
         users = {u.pw_name for u in pwd.getpwall()}
         user = "postgres" if "postgres" in users else "nobody"  # it refuses to run as root
@@ -115,6 +119,9 @@ class Postgres(Program):
         self.wait_for(lambda: status.exists() and status.read_text().split()[-1] == "ready", "postgres is ready")
         made = subprocess.run([*self.load, "-i", "-s", "1", "-q", "postgres"], check=False, capture_output=True, text=True, timeout=60)
         h.check(made.returncode == 0, f"pgbench -i: {made.stderr.strip()}")
+
+    def setup(self):
+        self.serve()
         self.start([*self.load, "-c", "2", "-T", "600", "postgres"])
         self.start([*self.load, "-c", "2", "-C", "-R", "5", "-T", "600", "postgres"])
 
@@ -270,7 +277,7 @@ def observe(program, seconds, env=None, enough=None):
     if not h.TOOL.exists():
         raise h.Skip(f"{h.TOOL.name} is not built")
     path = h.scratch() / "lines"
-    argv = [h.TOOL, "top", "-f", "json", "-i", "1", "--layer", "heap", "--limit", "0", "-p", program.pid]
+    argv = [h.TOOL, "top", "--mode", "exact", "-f", "json", "-i", "1", "--layer", "heap", "--limit", "0", "-p", program.pid]
     with open(path, "wb") as out, h.Process(argv, stdout=out, env=dict(os.environ, **(env or {}))) as tool:
         def runs(condition):
             program.check_alive()
