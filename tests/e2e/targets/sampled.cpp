@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: GPL-2.0-or-later
+/*
+ * Programs for sampling: many calls of few sites, sizes from 8 bytes to 64 MiB, whose sums are known. Each site has a table of places; a
+ * call puts a new block into a random one and frees what was there, so that both the total and what is live are worth estimating.
+ *
+ *   sampled FILE RUNS SEED [PAUSE_US]   runs RUNS processes of itself, one after the other; each appends its truth to FILE
+ *   sampled one SEED PAUSE_US           one of these: the truth goes to stdout. PAUSE_US: after each 64 calls of a thread
+ */
+#include <cmath>
+#include <csignal>
+#include <fcntl.h>
+#include <malloc.h>
+#include <new>
+#include <pthread.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "truth.h"
+
+enum { PLACES = 16384, THREADS = 2, HANDED = 4096 };
+enum { LINGER_US = 1500000 }; /* names are read from a process while it lives: it must be there for an interval */
+
+static const int done_pipe = 9;
+
+static void *places[PLACES];
+static void *handed[HANDED];
+static unsigned int pause_us;
+
+SITE void *site_small(size_t n)
+{
+	return truth_alloc("malloc", __func__, malloc(n), n);
+}
+
+SITE void *site_mixed(size_t n)
+{
+	return truth_alloc("malloc", __func__, malloc(n), n);
+}
+
+SITE void *site_calloc(size_t n, size_t size)
+{
+	return truth_alloc("calloc", __func__, calloc(n, size), n * size);
+}
+
+SITE void *site_aligned(size_t n)
+{
+	void *p = nullptr;
+
+	return posix_memalign(&p, 64, n) ? nullptr : truth_alloc("posix_memalign", __func__, p, n);
+}
+
+SITE void *site_new(size_t n)
+{
+	return truth_alloc("operator new(unsigned long)", __func__, ::operator new(n), n);
+}
+
+SITE void *site_chain(void *p, size_t n)
+{
+	struct truth_block b = truth_take(p);
+
+	return truth_realloc("realloc", __func__, b, p, realloc(p, n), n);
+}
+
+/* Two blocks side by side grow by turns: most of the time neither can stay where it is. */
+SITE void *site_moved(void *p, size_t n)
+{
+	struct truth_block b = truth_take(p);
+
+	return truth_realloc("realloc", __func__, b, p, realloc(p, n), n);
+}
+
+SITE void *site_thread(size_t n)
+{
+	return truth_alloc("malloc", __func__, malloc(n), n);
+}
+
+static void site_free(void *p, int is_new)
+{
+	truth_free(p);
+	if (is_new)
+		::operator delete(p);
+	else
+		free(p);
+}
+
+static void pace(int i)
+{
+	if (pause_us && !(i & 63))
+		usleep(pause_us);
+}
+
+static size_t log_size(uint32_t *r, double low, double high)
+{
+	return (size_t)exp2(low + (high - low) * truth_random(r) / 4294967296.);
+}
+
+/* Each returns a block of its site; those that take an old one get it, and own it then. */
+static void *make_small(void *, uint32_t *r)
+{
+	return site_small(8 + truth_random(r) % 249);
+}
+
+static void *make_mixed(void *, uint32_t *r)
+{
+	return site_mixed(log_size(r, 3, 26));
+}
+
+static void *make_calloc(void *, uint32_t *r)
+{
+	return site_calloc(1 + truth_random(r) % 64, 16);
+}
+
+static void *make_aligned(void *, uint32_t *r)
+{
+	return site_aligned(log_size(r, 6, 12));
+}
+
+static void *make_new(void *, uint32_t *r)
+{
+	return site_new(16 + truth_random(r) % 500);
+}
+
+/* Grows by half, now and then shrinks to a tenth; the size is where the program keeps it, in the block. */
+static void *make_chain(void *old, uint32_t *r)
+{
+	uint32_t was = old ? *(uint32_t *)old : 24, n = truth_random(r) % 8 ? was + was / 2 : was / 10;
+
+	if (n < 16)
+		n = 16;
+	if (n > 32768)
+		n = 200;
+	old = site_chain(old, n);
+	*(uint32_t *)old = n;
+	return old;
+}
+
+static void *make_moved(void *old, uint32_t *r)
+{
+	uint32_t n = old ? *(uint32_t *)old * 2 : 64 + truth_random(r) % 64;
+
+	if (n > 8192)
+		n = 64 + truth_random(r) % 64;
+	old = site_moved(old, n);
+	*(uint32_t *)old = n;
+	return old;
+}
+
+static const struct site_plan {
+	void *(*make)(void *old, uint32_t *r);
+	int calls, places;
+	int takes_old, is_new;
+} plans[] = {
+	{ make_small, 50000, 16000, 0, 0 }, { make_mixed, 1500, 500, 0, 0 }, { make_calloc, 8000, 3000, 0, 0 },
+	{ make_aligned, 8000, 3000, 0, 0 }, { make_new, 16000, 6000, 0, 1 }, { make_chain, 16000, 1000, 1, 0 },
+	{ make_moved, 12000, 1000, 1, 0 },
+};
+
+static void run_plan(const struct site_plan *p, uint32_t *r)
+{
+	memset(places, 0, sizeof(places));
+	for (int i = 1; i <= p->calls; i++) {
+		void **at = &places[truth_random(r) % (uint32_t)p->places];
+		void *old = *at;
+
+		*at = p->make(old, r);
+		if (old && !p->takes_old)
+			site_free(old, p->is_new);
+		pace(i);
+	}
+}
+
+/* Each takes what either has left there: half of all frees are of the other's blocks. */
+static void *thread_main(void *arg)
+{
+	uint32_t r = (uint32_t)(uintptr_t)arg;
+
+	for (int i = 1; i <= 8000; i++) {
+		void **at = &handed[truth_random(&r) % HANDED];
+		void *mine = site_thread(32 + truth_random(&r) % 600);
+
+		mine = __atomic_exchange_n(at, mine, __ATOMIC_ACQ_REL);
+		if (mine)
+			site_free(mine, 0);
+		pace(i);
+	}
+	return nullptr;
+}
+
+static void run_threads(uint32_t seed)
+{
+	pthread_t t[THREADS];
+
+	for (uint32_t i = 0; i < THREADS; i++)
+		if (pthread_create(&t[i], nullptr, thread_main, (void *)(uintptr_t)(seed * 2 + i + 1)))
+			truth_die("pthread_create\n");
+	for (uint32_t i = 0; i < THREADS; i++)
+		pthread_join(t[i], nullptr);
+}
+
+static int run_one(uint32_t seed, unsigned int us)
+{
+	uint32_t r = seed * 2654435761u | 1;
+
+	pause_us = us;
+	for (const struct site_plan &p : plans)
+		run_plan(&p, &r);
+	run_threads(seed);
+	truth_print("sampled");
+	close(done_pipe);
+	usleep(LINGER_US);
+	return 0;
+}
+
+/* Returns when its calls are done; it lives on for a while, beside the next ones. */
+static void start_one(char *self, uint32_t seed, char *us, int fd)
+{
+	char text[16], c;
+	int ends[2];
+
+	if (pipe2(ends, O_CLOEXEC))
+		truth_die("pipe\n");
+	pid_t pid = fork();
+	if (pid == 0) {
+		char one[] = "one", *argv[] = { self, one, text, us, nullptr };
+
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		snprintf(text, sizeof(text), "%u", seed);
+		if (dup2(fd, 1) == 1 && dup2(ends[1], done_pipe) == done_pipe)
+			execv("/proc/self/exe", argv);
+		_exit(97);
+	}
+	close(ends[1]);
+	if (pid < 0 || read(ends[0], &c, 1))
+		truth_die("a run failed\n");
+	close(ends[0]);
+}
+
+static void reap(int options)
+{
+	int status;
+
+	while (waitpid(-1, &status, options) > 0)
+		if (status)
+			truth_die("a run failed\n");
+}
+
+int main(int argc, char **argv)
+{
+	char none[] = "0", *us = argc > 4 ? argv[4] : none;
+
+	if (argc == 4 && !strcmp(argv[1], "one"))
+		return run_one((uint32_t)strtoul(argv[2], nullptr, 10), (unsigned int)atoi(argv[3]));
+	if (argc < 4)
+		truth_die("usage: sampled FILE RUNS SEED [PAUSE_US]\n");
+	int fd = open(argv[1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (fd < 0)
+		truth_die("no such file\n");
+	for (uint32_t i = 0, n = (uint32_t)atoi(argv[2]); i < n; i++) {
+		start_one(argv[0], (uint32_t)strtoul(argv[3], nullptr, 10) + i, us, fd);
+		reap(WNOHANG);
+	}
+	reap(0);
+	return 0;
+}
