@@ -9,6 +9,7 @@
 #define TIDEMARK_COLLECT_SURVIVAL_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "abi.h"
@@ -17,11 +18,23 @@ struct survival;
 struct loader;
 
 struct survival *survival_new(const struct loader *l); /* borrowed, must outlive */
+
+struct occupied_query;
+/* The same without a kernel or a process, for tests: live is a file that holds the table, ask answers instead of the allocator's walkers. */
+struct survival_tables {
+	int live_fd;
+	uint32_t live_buckets, n_sums;
+	struct sum *sums;
+	struct proc *procs;
+	int (*ask)(void *ctx, struct occupied_query *queries, size_t n);
+	void *ctx;
+};
+struct survival *survival_new_of(const struct survival_tables *t);
 void survival_free(struct survival *s);
 
 struct survival_target {
 	uint32_t account, pid;
-	uint64_t sample_bytes;	/* R of rate 1 */
+	uint64_t sample_bytes; /* R of rate 1 */
 	/* How many blocks one that was born then stands for because probes were not in place all the time; >= 1. */
 	double (*scale)(void *ctx, uint32_t birth_ms);
 	void *ctx;
@@ -29,13 +42,22 @@ struct survival_target {
 /* Looks at one process; costs CPU time in proportion to its heap: not more often than keeps its share small (it decides). 1: looked; 0: not
  * yet time; -ENOTSUP: its allocator is not known; other -errno: its memory can't be read. */
 int survival_look(struct survival *s, const struct survival_target *t, uint64_t now_ns);
+/* What the last look was like; false: none yet. */
+struct survival_status {
+	uint64_t looked_ns, cpu_ns; /* when; what it cost */
+	uint64_t blocks, unknown;   /* looked up; of those without an answer */
+	uint64_t found_dead;	    /* taken out of `live` */
+	uint64_t controls, hidden;  /* new controls; controls whose address is in use, that are followed */
+	uint64_t resyncs, skipped_bytes;
+};
+bool survival_status(const struct survival *s, uint32_t account, struct survival_status *ret);
 /* The account is gone. */
 void survival_forget(struct survival *s, uint32_t account);
 
 struct survival_figures {
 	double live_bytes, live_bytes_se, live_count; /* weights and scales in them */
-	double share, share_se; /* of what was allocated before the last look: still alive */
-	uint64_t looked;	/* blocks that were looked at */
+	double share, share_se;			      /* of what was allocated before the last look: still alive */
+	uint64_t looked;			      /* blocks that were looked at */
 };
 /* Of one sum. false: no look has met a block of it. */
 bool survival_find(const struct survival *s, uint32_t sum, struct survival_figures *ret);

@@ -1,0 +1,724 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * One look at a process, in order:
+ *
+ *   1. its blocks are copied from `live`; what was there at the last look and is not now was freed with the probes in place: new controls
+ *   2. the allocator is asked for all of these addresses. Mappings are read after the copy, so that no block is older than they are
+ *   3. blocks at free addresses are dead: taken out of `live` and booked as freed, by compare-and-swap, as the programs do
+ *   4. controls at addresses in use are put into `live` as blocks of no sum ("ghosts"): a free or an allocation that the probes see there takes them
+ *      out, as it does with a block that died unseen. So controls go the way of blocks, whatever share of the time the probes are in place
+ *   5. collect/reuse.h makes figures of it, per sum and size class, and of those, figures per sum
+ *
+ * A ghost has a sum that is none and no bytes: the programs book nothing when it goes.
+ *
+ * Looks come at random distances: a fixed one might keep step with the periods in which probes are attached, and controls would all have been dead
+ * for the same time. As it is, frees that are seen are a random part of all frees.
+ */
+#include "collect/survival.h"
+
+#include <errno.h>
+#include <math.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <uthash.h>
+
+#include "collect/occupied.h"
+#include "collect/reuse.h"
+#include "probe/loader.h"
+#include "probe/sample_tables.h"
+#include "sampling.h"
+#include "tables.h"
+#include "util/clock.h"
+#include "util/mem.h"
+
+#define LOOK_SHARE 100 /* a look of t is followed by 100 t without one: 1 % of a core */
+#define FIRST_LOOK_NS 2000000000ull
+#define LOOK_EVERY_NS 2000000000ull
+#define AGAIN_NS 60000000000ull /* allocators do not change often */
+#define JITTER 0.5		/* distances are within half of this share of their mean, on each side */
+#define KEEP 0.9		/* of what controls said, per look */
+
+#define GHOST_SUM UINT32_MAX /* never a place in `sums` */
+#define GHOSTS_MAX 4096u     /* of one process */
+#define GHOSTS_NEW_MAX 1024u /* of one look */
+
+#define WINDOW_BUCKETS 4096u /* mapped at once, see ages.c */
+#define WINDOW_BYTES (WINDOW_BUCKETS * sizeof(struct live_bucket))
+#define PAGE 4096u
+
+/* A place in `live`, as copied. */
+struct seen {
+	uint64_t key;
+	struct live_block block;
+	uint32_t bucket;
+	uint8_t way;
+	bool gone;
+};
+
+struct cell {
+	struct {
+		uint32_t sum, class;
+	} key;
+	struct cohort cohort;
+	UT_hash_handle hh;
+};
+
+struct of_sum {
+	uint32_t sum, account;
+	struct survival_figures figures;
+	double sampled_bytes, all_bytes;
+	UT_hash_handle hh;
+};
+
+struct watch {
+	uint32_t account;
+	uint64_t next_ns;
+	bool looked;
+	struct seen *last; /* at the last look */
+	size_t n_last;
+	size_t ghosts;
+	struct cell *cells;
+	struct reuse reuse;
+	struct heap_memo memo;
+	struct survival_status status;
+	UT_hash_handle hh;
+};
+
+struct survival {
+	struct survival_tables tables;
+	struct sampling_tables sampling;
+	struct watch *watches;
+	struct of_sum *sums;
+	uint64_t random;
+};
+
+/* What one look works on. */
+struct look {
+	struct survival *s;
+	struct watch *w;
+	const struct survival_target *t;
+	struct seen *now;
+	size_t n, cap;
+	struct seen *controls; /* new ones: as they were at the last look */
+	size_t n_controls, cap_controls;
+	struct occupied_query *queries; /* of now, then of controls */
+	uint8_t *is;			/* answers, by the same index */
+};
+
+struct survival *survival_new_of(const struct survival_tables *t)
+{
+	struct survival *s = xcalloc(1, sizeof(*s));
+
+	s->tables = *t;
+	s->random = mono_ns() | 1;
+	sampling_tables_fill(&s->sampling);
+	return s;
+}
+
+struct survival *survival_new(const struct loader *l)
+{
+	const struct survival_tables t = { .live_fd = loader_map_fd(l, KMAP_LIVE),
+					   .live_buckets = loader_map_info(l, KMAP_LIVE).capacity,
+					   .n_sums = loader_map_info(l, KMAP_SUMS).capacity,
+					   .sums = loader_sums(l),
+					   .procs = loader_procs(l) };
+
+	return survival_new_of(&t);
+}
+
+static void cells_free(struct watch *w)
+{
+	struct cell *c, *next;
+
+	HASH_ITER(hh, w->cells, c, next) {
+		HASH_DEL(w->cells, c);
+		free(c);
+	}
+}
+
+static void sums_forget(struct survival *s, uint32_t account)
+{
+	struct of_sum *f, *next;
+
+	HASH_ITER(hh, s->sums, f, next) {
+		if (f->account != account)
+			continue;
+		HASH_DEL(s->sums, f);
+		free(f);
+	}
+}
+
+static struct watch *watch_find(const struct survival *s, uint32_t account)
+{
+	struct watch *w = NULL;
+
+	HASH_FIND(hh, s->watches, &account, sizeof(account), w);
+	return w;
+}
+
+void survival_forget(struct survival *s, uint32_t account)
+{
+	struct watch *w = watch_find(s, account);
+
+	if (!w)
+		return;
+	sums_forget(s, account);
+	cells_free(w);
+	free(w->last);
+	HASH_DEL(s->watches, w);
+	free(w);
+}
+
+void survival_free(struct survival *s)
+{
+	if (!s)
+		return;
+	while (s->watches)
+		survival_forget(s, s->watches->account);
+	free(s);
+}
+
+static double random_unit(struct survival *s)
+{
+	/* xorshift64*, Vigna, ACM TOMS 42 (2016) */
+	s->random ^= s->random >> 12;
+	s->random ^= s->random << 25;
+	s->random ^= s->random >> 27;
+	return (double)(s->random * 0x2545f4914f6cdd1dull >> 11) * 0x1p-53;
+}
+
+static bool is_ghost(const struct seen *b)
+{
+	return b->block.sum == GHOST_SUM;
+}
+
+static bool is_python(uint64_t key)
+{
+	return key >> ACCOUNT_BITS & 1;
+}
+
+static uint64_t address_of(uint64_t key)
+{
+	return key >> (ACCOUNT_BITS + 1) << 3;
+}
+
+/* --- the kernel's table --- */
+
+/* The programs go on changing it: a block is copied, then its key is read again. */
+static void copy_place(struct look *l, const struct live_bucket *bucket, uint32_t number, uint8_t way)
+{
+	uint64_t key = __atomic_load_n(&bucket->key[way], __ATOMIC_ACQUIRE);
+
+	if (!key || key == LIVE_BUSY || live_key_account(key) != l->w->account)
+		return;
+	struct live_block block = bucket->block[way];
+	__atomic_thread_fence(__ATOMIC_ACQUIRE);
+	if (__atomic_load_n(&bucket->key[way], __ATOMIC_RELAXED) != key ||
+	    (block.sum >= l->s->tables.n_sums && block.sum != GHOST_SUM))
+		return;
+	l->now = grow_to(l->now, &l->cap, l->n + 1, sizeof(*l->now));
+	l->now[l->n++] = (struct seen){ .key = key, .block = block, .bucket = number, .way = way };
+}
+
+static int copy_live(struct look *l)
+{
+	const struct survival_tables *t = &l->s->tables;
+
+	for (uint32_t first = 0; first < t->live_buckets; first += WINDOW_BUCKETS) {
+		uint32_t n = t->live_buckets - first < WINDOW_BUCKETS ? t->live_buckets - first : WINDOW_BUCKETS;
+		const struct live_bucket *b = mmap(NULL, n * sizeof(*b), PROT_READ, MAP_SHARED, t->live_fd,
+						   (off_t)(first / WINDOW_BUCKETS * WINDOW_BYTES));
+		if (b == MAP_FAILED)
+			return -errno;
+		for (uint32_t i = 0; i < n; i++)
+			for (uint8_t way = 0; way < LIVE_WAYS; way++)
+				copy_place(l, &b[i], first + i, way);
+		(void)munmap((void *)b, n * sizeof(*b)); /* only fails on bad arguments */
+	}
+	return 0;
+}
+
+/* One bucket, to be changed: the pages that it lies in. */
+struct bucket_view {
+	void *map;
+	size_t bytes;
+	struct live_bucket *bucket;
+};
+
+static bool bucket_open(const struct survival *s, uint32_t number, struct bucket_view *ret)
+{
+	uint64_t at = (uint64_t)number * sizeof(struct live_bucket), from = at / PAGE * PAGE;
+
+	ret->bytes = at + sizeof(struct live_bucket) - from;
+	ret->map = mmap(NULL, ret->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->tables.live_fd, (off_t)from);
+	if (ret->map == MAP_FAILED)
+		return false;
+	ret->bucket = (void *)((char *)ret->map + (at - from));
+	return true;
+}
+
+static void bucket_close(struct bucket_view *v)
+{
+	(void)munmap(v->map, v->bytes); /* only fails on bad arguments */
+}
+
+/* The block as it was copied, and no other since. */
+static bool take_out(const struct survival *s, const struct seen *b)
+{
+	struct bucket_view v;
+
+	if (!bucket_open(s, b->bucket, &v))
+		return false;
+	bool same = !memcmp(&v.bucket->block[b->way], &b->block, sizeof(b->block)) &&
+		    __sync_bool_compare_and_swap(&v.bucket->key[b->way], b->key, 0);
+	bucket_close(&v);
+	return same;
+}
+
+static bool bucket_has(const struct live_bucket *b, uint64_t key)
+{
+	for (int i = 0; i < LIVE_WAYS; i++)
+		if (__atomic_load_n(&b->key[i], __ATOMIC_ACQUIRE) == key)
+			return true;
+	return false;
+}
+
+static int bucket_put(struct live_bucket *b, uint64_t key, const struct live_block *block)
+{
+	for (int i = 0; i < LIVE_WAYS; i++) {
+		if (b->key[i] || !__sync_bool_compare_and_swap(&b->key[i], 0, LIVE_BUSY))
+			continue;
+		b->block[i] = *block;
+		__atomic_store_n(&b->key[i], key, __ATOMIC_RELEASE);
+		return i;
+	}
+	return -1;
+}
+
+/* Puts a ghost at a control's address. The programs may enter a block there at the same time: then the ghost goes again. */
+static bool put_ghost(const struct survival *s, struct seen *b)
+{
+	uint32_t at[2] = { live_place(b->key, 0, s->tables.live_buckets),
+			   live_place(b->key, 1, s->tables.live_buckets) };
+	struct bucket_view v[2];
+	int way = -1;
+
+	if (!bucket_open(s, at[0], &v[0]))
+		return false;
+	if (bucket_open(s, at[1], &v[1])) {
+		if (!bucket_has(v[0].bucket, b->key) && !bucket_has(v[1].bucket, b->key))
+			way = bucket_put(v[0].bucket, b->key, &b->block);
+		if (way >= 0 && at[0] != at[1] && bucket_has(v[1].bucket, b->key)) {
+			(void)__sync_bool_compare_and_swap(&v[0].bucket->key[way], b->key, 0); /* gone: as good */
+			way = -1;
+		}
+		bucket_close(&v[1]);
+	}
+	bucket_close(&v[0]);
+	b->bucket = at[0];
+	b->way = (uint8_t)way;
+	return way >= 0;
+}
+
+/* As the programs do it (bpf/account.bpf.h: book_gone). */
+static void book_freed(struct look *l, const struct seen *b)
+{
+	const struct survival_tables *t = &l->s->tables;
+	struct proc *p = &t->procs[account_slot(l->w->account)];
+	struct sum *sum = &t->sums[b->block.sum];
+	struct sample_weight w = { .bytes = b->block.bytes, .count = 1 };
+
+	if (b->block.rate)
+		w = sample_weigh(&l->s->sampling, l->t->sample_bytes, b->block.rate, b->block.bytes, b->block.up);
+	(void)__sync_fetch_and_add(&sum->free_bytes, w.bytes);
+	(void)__sync_fetch_and_add(&sum->free_count, w.count);
+	(void)__sync_fetch_and_add(&sum->gone_var, w.var);
+	if (p->account == l->w->account)
+		(void)__sync_fetch_and_sub(&p->live_bytes[is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP],
+					   (int64_t)w.bytes);
+}
+
+/* --- who is a control --- */
+
+static int by_key(const void *a, const void *b)
+{
+	uint64_t x = ((const struct seen *)a)->key, y = ((const struct seen *)b)->key;
+
+	return x < y ? -1 : x > y;
+}
+
+static uint32_t class_of(const struct seen *b)
+{
+	return reuse_class(is_python(b->key), b->block.bytes);
+}
+
+/* A block of the last look that is not there any more; renewed: a sampled block lies at its address, which settles it. */
+static void on_vanished(struct look *l, const struct seen *b, bool renewed)
+{
+	if (is_ghost(b)) {
+		reuse_count_old(&l->w->reuse, reuse_class(is_python(b->key), b->block.birth_ms), REUSE_LEFT);
+		return;
+	}
+	if (renewed)
+		return;
+	l->controls = grow_to(l->controls, &l->cap_controls, l->n_controls + 1, sizeof(*l->controls));
+	l->controls[l->n_controls++] = *b;
+}
+
+static void compare_with_last(struct look *l)
+{
+	size_t i = 0;
+
+	if (l->n)
+		qsort(l->now, l->n, sizeof(*l->now), by_key);
+	l->w->ghosts = 0;
+	for (size_t k = 0; k < l->n; k++)
+		l->w->ghosts += is_ghost(&l->now[k]);
+	if (l->w->n_last)
+		qsort(l->w->last, l->w->n_last, sizeof(*l->w->last), by_key);
+	for (size_t k = 0; k < l->w->n_last; k++) {
+		const struct seen *b = &l->w->last[k];
+		while (i < l->n && l->now[i].key < b->key)
+			i++;
+		bool there = i < l->n && l->now[i].key == b->key;
+		if (!there || memcmp(&l->now[i].block, &b->block, sizeof(b->block)) != 0)
+			on_vanished(l, b, there);
+	}
+}
+
+/* --- asking --- */
+
+static int ask(struct look *l, size_t n)
+{
+	const struct survival_tables *t = &l->s->tables;
+	_cleanup_(mappings_done) struct mappings maps = { 0 };
+	_cleanup_(process_memory_done) struct process_memory memory = { .pagemap = -1 };
+
+	if (t->ask)
+		return t->ask(t->ctx, l->queries, n);
+	int err = mappings_read(l->t->pid, &maps);
+	if (err)
+		return err;
+	process_memory_open(l->t->pid, &memory);
+	struct occupied_look o = { .memory = &memory.memory,
+				   .maps = &maps,
+				   .memo = &l->w->memo,
+				   .queries = l->queries,
+				   .n = n,
+				   .seed = l->s->random };
+	err = occupied_look(&o);
+	l->w->status.resyncs = o.figures.resyncs;
+	l->w->status.skipped_bytes = o.figures.skipped_bytes;
+	return err;
+}
+
+static struct occupied_query query_of(const struct seen *b, size_t index)
+{
+	return (struct occupied_query){ .addr = address_of(b->key),
+					.bytes = is_ghost(b) ? b->block.birth_ms : b->block.bytes,
+					.layer = is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP,
+					.index = (uint32_t)index };
+}
+
+static int ask_all(struct look *l)
+{
+	size_t n = l->n + l->n_controls;
+
+	l->queries = xcalloc(n + 1, sizeof(*l->queries));
+	l->is = xcalloc(n + 1, sizeof(*l->is));
+	for (size_t i = 0; i < l->n; i++)
+		l->queries[i] = query_of(&l->now[i], i);
+	for (size_t i = 0; i < l->n_controls; i++)
+		l->queries[l->n + i] = query_of(&l->controls[i], l->n + i);
+	int err = ask(l, n);
+	for (size_t i = 0; i < n && !err; i++)
+		l->is[l->queries[i].index] = l->queries[i].is;
+	return err;
+}
+
+static bool is_dead(uint8_t is)
+{
+	return is == OCCUPANCY_FREE || is == OCCUPANCY_NO_BLOCK;
+}
+
+/* --- controls and ghosts --- */
+
+/*
+ * Ghosts keep what they are in place of a birth: the bytes of the block, for its class and the question whether what lies there now is large
+ * enough. They have no bytes of their own.
+ */
+static struct seen ghost_of(const struct seen *control)
+{
+	uint64_t bytes = control->block.bytes < UINT32_MAX ? control->block.bytes : UINT32_MAX;
+
+	return (struct seen){ .key = control->key, .block = { .sum = GHOST_SUM, .birth_ms = (uint32_t)bytes } };
+}
+
+static void settle_ghost(struct look *l, struct seen *b, uint8_t is)
+{
+	uint32_t class = reuse_class(is_python(b->key), b->block.birth_ms);
+
+	if (is == OCCUPANCY_IN_USE)
+		reuse_count_old(&l->w->reuse, class, REUSE_STAYED);
+	if (!is_dead(is))
+		return;
+	reuse_count_old(&l->w->reuse, class, REUSE_LIGHT);
+	(void)take_out(l->s, b); /* or the programs did */
+	b->gone = true;
+	l->w->ghosts--;
+}
+
+static void settle_controls(struct look *l)
+{
+	size_t n_new = 0;
+
+	l->w->status.controls = 0;
+	for (size_t i = 0; i < l->n_controls; i++) {
+		uint8_t is = l->is[l->n + i];
+		struct seen ghost = ghost_of(&l->controls[i]);
+		if (is == OCCUPANCY_UNKNOWN)
+			continue;
+		reuse_count(&l->w->reuse, class_of(&l->controls[i]), is == OCCUPANCY_IN_USE);
+		l->w->status.controls++;
+		if (is != OCCUPANCY_IN_USE || l->w->ghosts >= GHOSTS_MAX || n_new >= GHOSTS_NEW_MAX ||
+		    !put_ghost(l->s, &ghost))
+			continue;
+		l->w->ghosts++;
+		n_new++;
+		l->now = grow_to(l->now, &l->cap, l->n + n_new, sizeof(*l->now));
+		l->now[l->n + n_new - 1] = ghost; /* behind those that were asked for */
+	}
+	l->n_controls = n_new; /* that many stand behind now */
+}
+
+/* --- blocks --- */
+
+static struct cohort *cohort_of(struct watch *w, const struct seen *b)
+{
+	struct cell key = { 0 }, *c = NULL;
+
+	key.key.sum = b->block.sum;
+	key.key.class = class_of(b);
+	HASH_FIND(hh, w->cells, &key.key, sizeof(key.key), c);
+	if (!c) {
+		c = xcalloc(1, sizeof(*c));
+		c->key.sum = key.key.sum;
+		c->key.class = key.key.class;
+		HASH_ADD(hh, w->cells, key, sizeof(c->key), c);
+	}
+	return &c->cohort;
+}
+
+static void add_weights(double to[REUSE_WEIGHTS], const double weights[REUSE_WEIGHTS])
+{
+	for (int k = 0; k < REUSE_WEIGHTS; k++)
+		to[k] += weights[k];
+}
+
+static void settle_block(struct look *l, struct seen *b, uint8_t is)
+{
+	struct cohort *c = cohort_of(l->w, b);
+	double bytes = (double)b->block.bytes, size = bytes > 1 ? bytes : 1, p = 1;
+	double scale = l->t->scale ? l->t->scale(l->t->ctx, b->block.birth_ms) : 1;
+
+	if (b->block.rate)
+		p = -expm1(-size / (double)sample_mean(l->t->sample_bytes, b->block.rate));
+	const double weights[REUSE_WEIGHTS] = {
+		[WEIGHT_BYTES] = bytes / p * scale, [WEIGHT_COUNT] = scale / p, [WEIGHT_SAMPLED_BYTES] = bytes / p
+	};
+	double square = weights[WEIGHT_BYTES] * weights[WEIGHT_BYTES];
+	if (is == OCCUPANCY_IN_USE) {
+		add_weights(c->in_use, weights);
+		c->in_use_var += (1 - p / scale) * square;
+		c->n_in_use++;
+	} else if (is == OCCUPANCY_UNKNOWN) {
+		add_weights(c->unknown, weights);
+		c->in_use_var += (1 - p / scale) * square;
+		c->n_unknown++;
+		l->w->status.unknown++;
+	} else if (take_out(l->s, b)) { /* else the programs took it out: seen, and no more of ours */
+		add_weights(c->found, weights);
+		c->found_squares += square;
+		c->n_found++;
+		book_freed(l, b);
+		l->w->status.found_dead++;
+	}
+	b->gone = is_dead(is);
+}
+
+/* --- figures --- */
+
+static struct of_sum *of_sum(struct look *l, uint32_t sum)
+{
+	struct of_sum *f = NULL;
+
+	HASH_FIND(hh, l->s->sums, &sum, sizeof(sum), f);
+	if (!f) {
+		f = xcalloc(1, sizeof(*f));
+		f->sum = sum;
+		f->account = l->w->account;
+		HASH_ADD(hh, l->s->sums, sum, sizeof(f->sum), f);
+	}
+	return f;
+}
+
+static void add_figures(struct of_sum *f, const struct cohort *c, const struct cohort_live *live)
+{
+	f->figures.live_bytes += live->live[WEIGHT_BYTES];
+	f->figures.live_count += live->live[WEIGHT_COUNT];
+	f->figures.live_bytes_se += live->var; /* its square until finish_figures */
+	f->figures.looked += c->n_in_use + c->n_found + c->n_unknown;
+	f->sampled_bytes += live->live[WEIGHT_SAMPLED_BYTES];
+	f->all_bytes += c->in_use[WEIGHT_BYTES] + c->unknown[WEIGHT_BYTES];
+}
+
+/* Of one sum, shown by itself: what chance brought below nothing is nothing. */
+static void finish_figures(struct look *l, struct of_sum *f)
+{
+	const struct sum *s = &l->s->tables.sums[f->sum];
+	double allocated = (double)s->alloc_bytes - (double)s->untracked_bytes;
+	double se = sqrt(f->figures.live_bytes_se), scaled = fabs(f->figures.live_bytes);
+
+	f->figures.live_bytes_se = se;
+	f->figures.share = allocated > 0 ? fmin(1, fmax(0, f->sampled_bytes / allocated)) : 0;
+	/* The part of the error that is not from sampling: both what lives and what was allocated were sampled. */
+	double of_share = scaled > 0 ? se * fabs(f->sampled_bytes) / scaled : se;
+	f->figures.share_se = allocated > 0 ? fmin(1, of_share / allocated) : 1;
+	f->figures.live_bytes = fmin(f->all_bytes, fmax(0, f->figures.live_bytes));
+	f->figures.live_count = fmax(0, f->figures.live_count);
+}
+
+static void make_figures(struct look *l)
+{
+	struct cell *c, *next;
+	struct of_sum *f, *next_sum;
+
+	sums_forget(l->s, l->w->account);
+	HASH_ITER(hh, l->w->cells, c, next) {
+		struct reuse_odds odds;
+		struct cohort_live live;
+		if (!c->cohort.n_in_use && !c->cohort.n_found && !c->cohort.n_unknown) {
+			HASH_DEL(l->w->cells, c);
+			free(c);
+			continue;
+		}
+		reuse_odds(&l->w->reuse, c->key.class, &odds);
+		cohort_settle(&c->cohort, &odds, &live);
+		add_figures(of_sum(l, c->key.sum), &c->cohort, &live);
+	}
+	HASH_ITER(hh, l->s->sums, f, next_sum) {
+		if (f->account == l->w->account)
+			finish_figures(l, f);
+	}
+}
+
+/* What remains is the last look of the next one. */
+static void keep_last(struct look *l)
+{
+	size_t kept = 0;
+
+	for (size_t i = 0; i < l->n + l->n_controls; i++)
+		if (!l->now[i].gone)
+			l->now[kept++] = l->now[i];
+	free(l->w->last);
+	l->w->last = l->now;
+	l->w->n_last = kept;
+	l->now = NULL;
+}
+
+static void look_done(struct look *l)
+{
+	free(l->now);
+	free(l->controls);
+	free(l->queries);
+	free(l->is);
+}
+
+static int look(struct look *l)
+{
+	struct cell *c, *next;
+	int err = copy_live(l);
+
+	if (err)
+		return err;
+	compare_with_last(l);
+	err = ask_all(l);
+	if (err) {
+		l->w->n_last = 0; /* what vanished since has been told, and is not to be told again */
+		return err;
+	}
+	HASH_ITER(hh, l->w->cells, c, next)
+		cohort_begin(&c->cohort);
+	l->w->status.found_dead = l->w->status.unknown = 0;
+	l->w->status.blocks = l->n;
+	for (size_t i = 0; i < l->n; i++)
+		if (is_ghost(&l->now[i]))
+			settle_ghost(l, &l->now[i], l->is[i]);
+		else
+			settle_block(l, &l->now[i], l->is[i]);
+	settle_controls(l);
+	make_figures(l);
+	reuse_fade(&l->w->reuse, KEEP);
+	l->w->status.hidden = l->w->ghosts;
+	keep_last(l);
+	return 1;
+}
+
+static struct watch *watch_of(struct survival *s, uint32_t account, uint64_t now_ns)
+{
+	struct watch *w = watch_find(s, account);
+
+	if (w)
+		return w;
+	w = xcalloc(1, sizeof(*w));
+	w->account = account;
+	w->next_ns = now_ns + FIRST_LOOK_NS;
+	HASH_ADD(hh, s->watches, account, sizeof(w->account), w);
+	return w;
+}
+
+int survival_look(struct survival *s, const struct survival_target *t, uint64_t now_ns)
+{
+	struct watch *w = watch_of(s, t->account, now_ns);
+	_cleanup_(look_done) struct look l = { .s = s, .w = w, .t = t };
+
+	if (now_ns < w->next_ns)
+		return 0;
+	uint64_t began = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	int err = look(&l);
+	uint64_t cost = clock_ns(CLOCK_THREAD_CPUTIME_ID) - began;
+	double wait = fmax(LOOK_EVERY_NS, (double)LOOK_SHARE * (double)cost);
+	w->next_ns = now_ns + (uint64_t)(wait * (1 + JITTER * (random_unit(s) - 0.5)));
+	if (err < 0) {
+		/* Figures of an older look would grow stale unseen. */
+		sums_forget(s, t->account);
+		if (err == -ENOTSUP)
+			w->next_ns = now_ns + AGAIN_NS;
+		return err;
+	}
+	w->looked = true;
+	w->status.looked_ns = now_ns;
+	w->status.cpu_ns = cost;
+	return 1;
+}
+
+bool survival_status(const struct survival *s, uint32_t account, struct survival_status *ret)
+{
+	const struct watch *w = watch_find(s, account);
+
+	if (!w || !w->looked)
+		return false;
+	*ret = w->status;
+	return true;
+}
+
+bool survival_find(const struct survival *s, uint32_t sum, struct survival_figures *ret)
+{
+	struct of_sum *f = NULL;
+
+	HASH_FIND(hh, s->sums, &sum, sizeof(sum), f);
+	if (!f)
+		return false;
+	*ret = f->figures;
+	return true;
+}
