@@ -129,7 +129,8 @@ static void every_field_is_there(void **state)
 
 	(void)state;
 	assert_keys(line_of(&l, "proc", 0),
-		    "type v ts pid start_ts ppid comm cmdline cgroup python python_unsupported state mode "
+		    "type v ts pid start_ts ppid comm cmdline cgroup python python_unsupported "
+		    "python_allocator python_coverage state mode "
 		    "attached_share overhead_pct rss_bytes "
 		    "anon_bytes file_bytes shmem_bytes swap_bytes limit_bytes limit_eta_s "
 		    "growth_bytes_per_s layers losses");

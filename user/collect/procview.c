@@ -65,6 +65,8 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->cgroup = arena_strdup(arena, w->cgroup ? w->cgroup : "");
 		p->python = w->python[0] ? arena_strdup(arena, w->python) : NULL;
 		p->python_refused = images_python_refused(f->images, w->id.image);
+		p->py_allocator = w->flags & PROC_PYTHON && w->py_alloc ? py_allocator_name(w->py_alloc->kind) : NULL;
+		p->py_coverage = NAN;
 		p->state = w->state;
 		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
 		p->attached_share = w->window.lever ? w->window.attached_share : 1;

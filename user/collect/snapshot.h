@@ -36,6 +36,8 @@ struct snap_proc {
 	const char *python; /* "3.11.2" or NULL */
 	const char *
 		python_refused; /* why its Python frames are not shown, "free-threaded build"; NULL: they are, or it has none */
+	const char *py_allocator; /* where its Python objects come from, "pymalloc"; NULL: no CPython, or the layer is not asked for */
+	double py_coverage;	  /* share of the bytes allocated there lately that calls were seen for; NAN: not measured */
 	enum proc_state state; /* EXITED: the last time that this process appears */
 	enum proc_mode mode;
 	double attached_share;

@@ -179,6 +179,8 @@ static void put_proc(struct jsonw *w, const struct report *r, const struct repor
 	jsonw_string(w, "cgroup", p->cgroup);
 	jsonw_string(w, "python", p->python);
 	jsonw_string(w, "python_unsupported", p->python_refused);
+	jsonw_string(w, "python_allocator", p->py_allocator);
+	jsonw_number(w, "python_coverage", p->py_allocator ? p->py_coverage : NAN, DECIMALS_SHARE);
 	jsonw_string(w, "state", proc_state_names[p->state]);
 	jsonw_string(w, "mode", mode_names[p->mode]);
 	jsonw_number(w, "attached_share", p->attached_share, DECIMALS_SHARE);

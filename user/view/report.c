@@ -291,6 +291,8 @@ static void build_proc(struct builder *b, const struct model_proc *p, struct rep
 		.cgroup = arena_strdup(b->arena, s->cgroup),
 		.python = arena_strdup(b->arena, s->python),
 		.python_refused = s->python_refused ? arena_strdup(b->arena, s->python_refused) : NULL,
+		.py_allocator = s->py_allocator ? arena_strdup(b->arena, s->py_allocator) : NULL,
+		.py_coverage = s->py_coverage,
 		.state = s->state,
 		.mode = s->mode,
 		.attached_share = s->attached_share,

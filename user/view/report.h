@@ -65,6 +65,8 @@ struct report_proc {
 	uint32_t ppid;
 	const char *comm, *cmdline, *cgroup, *python;
 	const char *python_refused; /* why its Python frames are not shown; NULL: they are, or it has none */
+	const char *py_allocator;   /* "pymalloc"; NULL: layer python is not observed */
+	double py_coverage;	    /* 0..1: share of that layer's bytes that was seen; NAN: not measured */
 	enum proc_state state;
 	enum proc_mode mode;
 	double attached_share, overhead_pct;
