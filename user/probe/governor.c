@@ -72,10 +72,16 @@
 #define GAIN_MAX 2
 #define SURPRISE 2 /* times the allowance: the estimate follows at once */
 
+#define PERIOD_MAX_NS (3600 * SECOND) /* none of ours */
+#define CPUS_MAX 8192		      /* NR_CPUS of x86-64: Linux 6.18, arch/x86/Kconfig */
+
 #define LIMIT_PERIODS 4 /* allowances that one slice may cost */
 #define LIMIT_CPU_SHARE \
 	0.1 /* limits are those of a process that uses at least this much of a core: an idle one may wake up */
 #define LIMIT_HITS_MIN 1024 /* hits are counted in steps of HITS_STEP per thread */
+
+#define SLOWDOWN_SHARE \
+	0.75 /* of the CPU time in slices may be cost: with calibration 10 % off the rest is known to 30 % */
 
 #define CALM_PERIODS 5
 #define WAIT_FIRST 2 /* longest periods without probes... */
@@ -90,7 +96,6 @@ static const struct hit_costs cautious = {
 	.body_count_ns = 500,
 	.body_stack_ns = 2500,
 };
-#define COST_MAX_NS 1e6 /* what is above was not the cost of a hit */
 
 /* --- what a period cost --- */
 
@@ -140,6 +145,19 @@ double governor_cost_ns(const struct hit_costs *costs, const struct governor_loo
 
 /* --- learning --- */
 
+/*
+ * Differences of counters or clocks that went backwards (a slot that was taken again) are huge, and sums would be long in forgetting them.
+ */
+static bool is_possible(const struct governor_look *seen)
+{
+	double period_ns = (double)seen->period_ns, cpus_ns = period_ns * CPUS_MAX;
+
+	return seen->period_ns && period_ns <= PERIOD_MAX_NS && (double)seen->hits <= period_ns &&
+	       (double)seen->returns <= period_ns && (double)seen->sampled <= period_ns &&
+	       (double)seen->cpu_ns <= cpus_ns && (double)seen->attached_cpu_ns <= cpus_ns &&
+	       (double)seen->body_ns <= cpus_ns && (double)seen->switch_ns <= cpus_ns;
+}
+
 static double budget_of(const struct governor *g)
 {
 	return g->budget_pct / 100;
@@ -157,6 +175,11 @@ static void fade(struct governor_past *p, double keep)
 	p->attached_ns *= keep;
 	p->cpu_ns *= keep;
 	p->cost_ns *= keep;
+	p->slice_wall_ns *= keep;
+	p->slice_attached_ns *= keep;
+	p->slice_cpu_ns *= keep;
+	p->slice_attached_cpu_ns *= keep;
+	p->slice_cost_ns *= keep;
 	p->probed_cpu_ns *= keep;
 	p->entry_ns *= keep;
 	p->sampled_ns *= keep;
@@ -178,14 +201,38 @@ static void believe(struct governor_past *p, double look_demand, double look_cpu
 	p->sampled_ns *= factor;
 }
 
-/* What a slice costs beyond its length: means over some slices. */
-static void learn_slice(struct governor *g, const struct governor_look *seen, double attached_ns)
+/* Work is CPU time less cost. Sums of many slices: one alone says little. */
+static double slowdown_of(const struct governor_past *p)
 {
+	double within_ns = p->slice_attached_cpu_ns - p->slice_cost_ns;
+	double outside_ns = p->slice_cpu_ns - p->slice_attached_cpu_ns,
+	       outside_wall_ns = p->slice_wall_ns - p->slice_attached_ns;
+
+	if (!(within_ns > (1 - SLOWDOWN_SHARE) * p->slice_attached_cpu_ns) || !(outside_wall_ns > 0) ||
+	    !(outside_ns > 0))
+		return NAN;
+	return (outside_ns / outside_wall_ns) / (within_ns / p->slice_attached_ns);
+}
+
+/* What a slice costs beyond its length, means over some slices; and how the process fares in it. */
+static void learn_slice(struct governor *g, const struct governor_look *seen, double attached_ns, double probes_ns)
+{
+	struct governor_past *p = &g->past;
+	double weight = g->mode == GOVERNOR_PAGES ? 1 : 0.25; /* the one look of a minute is all there is */
+
 	if (g->plan.slice_ns == 0 || g->plan.slice_ns >= g->plan.period_ns || attached_ns <= 0)
 		return;
-	g->switch_ns += ((double)seen->switch_ns - g->switch_ns) / 4;
-	if (!seen->cut)
-		g->overhang_ns += (fmax(attached_ns - (double)g->plan.slice_ns, 0) - g->overhang_ns) / 4;
+	g->switch_ns += weight * ((double)seen->switch_ns - g->switch_ns);
+	if (seen->cut)
+		return;
+	g->overhang_ns += weight * (fmax(attached_ns - (double)g->plan.slice_ns, 0) - g->overhang_ns);
+	if (!seen->attached_cpu_ns)
+		return;
+	p->slice_wall_ns += (double)seen->period_ns;
+	p->slice_attached_ns += attached_ns;
+	p->slice_cpu_ns += (double)seen->cpu_ns;
+	p->slice_attached_cpu_ns += (double)seen->attached_cpu_ns;
+	p->slice_cost_ns += probes_ns;
 }
 
 /* Returns the cost of the period. */
@@ -214,9 +261,10 @@ static double learn(struct governor *g, const struct hit_costs *costs, const str
 		if (probes_ns > SURPRISE * budget_of(g) * cpu_ns)
 			believe(p, probes_ns * whole / cpu_ns, cpu_ns);
 	}
-	learn_slice(g, seen, attached_ns);
+	learn_slice(g, seen, attached_ns, probes_ns);
 	g->overhead_pct = p->cpu_ns > 0 ? 100 * p->cost_ns / p->cpu_ns : NAN;
 	g->attached_share = p->attached_ns / p->wall_ns;
+	g->slowdown = g->mode == GOVERNOR_SLICES ? slowdown_of(p) : NAN;
 	return cost_ns;
 }
 
@@ -410,7 +458,7 @@ void governor_init(struct governor *g, double budget_pct)
 {
 	memset(g, 0, sizeof(*g));
 	g->budget_pct = budget_pct >= 0 ? fmin(budget_pct, 100) : BUDGET_DEFAULT_PCT;
-	g->overhead_pct = g->attached_share = NAN;
+	g->overhead_pct = g->attached_share = g->slowdown = NAN;
 	g->stretch = 1;
 	g->plan.rate = 1;
 	if (g->budget_pct > 0) {
@@ -426,7 +474,7 @@ void governor_init(struct governor *g, double budget_pct)
 
 struct governor_plan governor_step(struct governor *g, const struct hit_costs *costs, const struct governor_look *seen)
 {
-	if (!seen->period_ns)
+	if (!is_possible(seen))
 		return g->plan;
 	if (!g->stretch)
 		g->stretch = 1;

@@ -23,7 +23,7 @@
 
 /* One period, seen at its end. Counters are what was added in it. */
 struct governor_look {
-	uint64_t period_ns;		 /* wall time; 0: nothing was seen, the plan stays */
+	uint64_t period_ns;		 /* wall time; 0, or counters that can't be: nothing was seen, the plan stays */
 	uint64_t attached_ns;		 /* of it, with any probe in place */
 	uint64_t cpu_ns;		 /* CPU time of the process, cost of observing included */
 	uint64_t attached_cpu_ns;	 /* of it, while attached; 0: not known */
@@ -52,6 +52,13 @@ struct governor {
 	double overhead_pct;   /* cost in percent of the CPU time, over the last 10 s or so; NAN: nothing seen yet */
 	double attached_share; /* of the wall time, the same; NAN */
 	/*
+	 * Work per wall time outside of the slices, over that within. What was seen in slices stands for so much more than its share of the
+	 * time: 1 for a paced process, 1.13 for a service that is short of CPU and loses 12 % of it while probed. NAN: always attached, or not
+	 * known, or so much of the slice is cost (SLOWDOWN_SHARE) that no figure can be given: what was seen is then too low by more
+	 * than fourfold.
+	 */
+	double slowdown;
+	/*
 	 * >= 1, written by the owner: periods are so many times longer. For when placing probes takes too much of our own CPU time
 	 * (probe/self_limit.h); the target pays the same.
 	 */
@@ -62,6 +69,8 @@ struct governor {
 	/* The policy's own state: see governor.c. */
 	struct governor_past {
 		double wall_ns, attached_ns, cpu_ns, cost_ns; /* of all periods */
+		double slice_wall_ns, slice_attached_ns;      /* of periods with slices, as the next three */
+		double slice_cpu_ns, slice_attached_cpu_ns, slice_cost_ns;
 		double probed_cpu_ns, entry_ns,
 			sampled_ns;    /* of periods with probes; costs as if these had been in place throughout */
 	} past;			       /* sums that fade */
