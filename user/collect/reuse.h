@@ -52,7 +52,7 @@ struct reuse_odds {
 void reuse_odds(const struct reuse *r, uint32_t class, struct reuse_odds *ret);
 
 /* Weights of blocks: estimates are made of several at once. */
-enum reuse_weight { WEIGHT_BYTES, WEIGHT_COUNT, WEIGHT_SAMPLED_BYTES, REUSE_WEIGHTS };
+enum reuse_weight { WEIGHT_BYTES, WEIGHT_COUNT, WEIGHT_BOOKED_BYTES, REUSE_WEIGHTS };
 
 /* The blocks of one sum in one size class. */
 struct cohort {

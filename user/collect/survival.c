@@ -66,7 +66,7 @@ struct cell {
 struct of_sum {
 	uint32_t sum, account;
 	struct survival_figures figures;
-	double sampled_bytes, all_bytes;
+	double booked_bytes, all_bytes;
 	UT_hash_handle hh;
 };
 
@@ -119,8 +119,8 @@ struct survival *survival_new(const struct loader *l)
 {
 	const struct survival_tables t = { .live_fd = loader_map_fd(l, KMAP_LIVE),
 					   .live_buckets = loader_map_info(l, KMAP_LIVE).capacity,
+					   .sums_fd = loader_map_fd(l, KMAP_SUMS),
 					   .n_sums = loader_map_info(l, KMAP_SUMS).capacity,
-					   .sums = loader_sums(l),
 					   .procs = loader_procs(l) };
 
 	return survival_new_of(&t);
@@ -238,40 +238,50 @@ static int copy_live(struct look *l)
 	return 0;
 }
 
-/* One bucket, to be changed: the pages that it lies in. */
-struct bucket_view {
-	void *map;
+/* One element of a table: the pages that it lies in. */
+struct view {
+	void *map, *at;
 	size_t bytes;
-	struct live_bucket *bucket;
 };
 
-static bool bucket_open(const struct survival *s, uint32_t number, struct bucket_view *ret)
+static bool view_open(int fd, uint64_t index, size_t size, struct view *ret)
 {
-	uint64_t at = (uint64_t)number * sizeof(struct live_bucket), from = at / PAGE * PAGE;
+	uint64_t at = index * size, from = at / PAGE * PAGE;
 
-	ret->bytes = at + sizeof(struct live_bucket) - from;
-	ret->map = mmap(NULL, ret->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, s->tables.live_fd, (off_t)from);
+	ret->bytes = at + size - from;
+	ret->map = mmap(NULL, ret->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)from);
 	if (ret->map == MAP_FAILED)
 		return false;
-	ret->bucket = (void *)((char *)ret->map + (at - from));
+	ret->at = (char *)ret->map + (at - from);
 	return true;
 }
 
-static void bucket_close(struct bucket_view *v)
+static void view_close(struct view *v)
 {
 	(void)munmap(v->map, v->bytes); /* only fails on bad arguments */
+}
+
+static struct live_bucket *bucket_open(const struct survival *s, uint32_t number, struct view *ret)
+{
+	return view_open(s->tables.live_fd, number, sizeof(struct live_bucket), ret) ? ret->at : NULL;
+}
+
+static struct sum *sum_open(const struct survival *s, uint32_t number, struct view *ret)
+{
+	return view_open(s->tables.sums_fd, number, sizeof(struct sum), ret) ? ret->at : NULL;
 }
 
 /* The block as it was copied, and no other since. */
 static bool take_out(const struct survival *s, const struct seen *b)
 {
-	struct bucket_view v;
+	struct view v;
+	struct live_bucket *bucket = bucket_open(s, b->bucket, &v);
 
-	if (!bucket_open(s, b->bucket, &v))
+	if (!bucket)
 		return false;
-	bool same = !memcmp(&v.bucket->block[b->way], &b->block, sizeof(b->block)) &&
-		    __sync_bool_compare_and_swap(&v.bucket->key[b->way], b->key, 0);
-	bucket_close(&v);
+	bool same = !memcmp(&bucket->block[b->way], &b->block, sizeof(b->block)) &&
+		    __sync_bool_compare_and_swap(&bucket->key[b->way], b->key, 0);
+	view_close(&v);
 	return same;
 }
 
@@ -295,44 +305,63 @@ static int bucket_put(struct live_bucket *b, uint64_t key, const struct live_blo
 	return -1;
 }
 
-/* Puts a ghost at a control's address. The programs may enter a block there at the same time: then the ghost goes again. */
+/* The programs may enter a block at the same address at the same time: then the ghost goes again. */
+static int put_between(const struct seen *b, struct live_bucket *first, struct live_bucket *second)
+{
+	if (bucket_has(first, b->key) || bucket_has(second, b->key))
+		return -1;
+	int way = bucket_put(first, b->key, &b->block);
+	if (way >= 0 && first != second && bucket_has(second, b->key)) {
+		(void)__sync_bool_compare_and_swap(&first->key[way], b->key, 0); /* gone: as good */
+		return -1;
+	}
+	return way;
+}
+
+/* Puts a ghost at a control's address. */
 static bool put_ghost(const struct survival *s, struct seen *b)
 {
-	uint32_t at[2] = { live_place(b->key, 0, s->tables.live_buckets),
-			   live_place(b->key, 1, s->tables.live_buckets) };
-	struct bucket_view v[2];
+	uint32_t buckets = s->tables.live_buckets;
+	struct view first, second;
 	int way = -1;
 
-	if (!bucket_open(s, at[0], &v[0]))
+	b->bucket = live_place(b->key, 0, buckets);
+	struct live_bucket *one = bucket_open(s, b->bucket, &first);
+	if (!one)
 		return false;
-	if (bucket_open(s, at[1], &v[1])) {
-		if (!bucket_has(v[0].bucket, b->key) && !bucket_has(v[1].bucket, b->key))
-			way = bucket_put(v[0].bucket, b->key, &b->block);
-		if (way >= 0 && at[0] != at[1] && bucket_has(v[1].bucket, b->key)) {
-			(void)__sync_bool_compare_and_swap(&v[0].bucket->key[way], b->key, 0); /* gone: as good */
-			way = -1;
-		}
-		bucket_close(&v[1]);
+	struct live_bucket *other = bucket_open(s, live_place(b->key, 1, buckets), &second);
+	if (other) {
+		way = put_between(b, one, other);
+		view_close(&second);
 	}
-	bucket_close(&v[0]);
-	b->bucket = at[0];
+	view_close(&first);
 	b->way = (uint8_t)way;
 	return way >= 0;
+}
+
+static struct sample_weight weight_of(const struct look *l, const struct live_block *b)
+{
+	struct sample_weight w = { .bytes = b->bytes, .count = 1 };
+
+	if (b->rate)
+		w = sample_weigh(&l->s->sampling, l->t->sample_bytes, b->rate, b->bytes, b->up);
+	return b->scale ? sample_scale(&l->s->sampling, l->t->sample_bytes, b->scale, b->bytes, b->up, w) : w;
 }
 
 /* As the programs do it (bpf/account.bpf.h: book_gone). */
 static void book_freed(struct look *l, const struct seen *b)
 {
-	const struct survival_tables *t = &l->s->tables;
-	struct proc *p = &t->procs[account_slot(l->w->account)];
-	struct sum *sum = &t->sums[b->block.sum];
-	struct sample_weight w = { .bytes = b->block.bytes, .count = 1 };
+	struct proc *p = &l->s->tables.procs[account_slot(l->w->account)];
+	struct sample_weight w = weight_of(l, &b->block);
+	struct view v;
+	struct sum *sum = sum_open(l->s, b->block.sum, &v);
 
-	if (b->block.rate)
-		w = sample_weigh(&l->s->sampling, l->t->sample_bytes, b->block.rate, b->block.bytes, b->block.up);
-	(void)__sync_fetch_and_add(&sum->free_bytes, w.bytes);
-	(void)__sync_fetch_and_add(&sum->free_count, w.count);
-	(void)__sync_fetch_and_add(&sum->gone_var, w.var);
+	if (sum) {
+		(void)__sync_fetch_and_add(&sum->free_bytes, w.bytes);
+		(void)__sync_fetch_and_add(&sum->free_count, w.count);
+		(void)__sync_fetch_and_add(&sum->gone_var, w.var);
+		view_close(&v);
+	}
 	if (p->account == l->w->account)
 		(void)__sync_fetch_and_sub(&p->live_bytes[is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP],
 					   (int64_t)w.bytes);
@@ -519,12 +548,14 @@ static void settle_block(struct look *l, struct seen *b, uint8_t is)
 {
 	struct cohort *c = cohort_of(l->w, b);
 	double bytes = (double)b->block.bytes, size = bytes > 1 ? bytes : 1, p = 1;
-	double scale = l->t->scale ? l->t->scale(l->t->ctx, b->block.birth_ms) : 1;
+	double scale = exp2((double)b->block.scale / SCALE_PER_OCTAVE);
 
+	if (l->t->scale)
+		scale *= l->t->scale(l->t->ctx, b->block.birth_ms);
 	if (b->block.rate)
 		p = -expm1(-size / (double)sample_mean(l->t->sample_bytes, b->block.rate));
 	const double weights[REUSE_WEIGHTS] = {
-		[WEIGHT_BYTES] = bytes / p * scale, [WEIGHT_COUNT] = scale / p, [WEIGHT_SAMPLED_BYTES] = bytes / p
+		[WEIGHT_BYTES] = bytes / p * scale, [WEIGHT_COUNT] = scale / p, [WEIGHT_BOOKED_BYTES] = bytes / p
 	};
 	double square = weights[WEIGHT_BYTES] * weights[WEIGHT_BYTES];
 	if (is == OCCUPANCY_IN_USE) {
@@ -568,24 +599,27 @@ static void add_figures(struct of_sum *f, const struct cohort *c, const struct c
 	f->figures.live_count += live->live[WEIGHT_COUNT];
 	f->figures.live_bytes_se += live->var; /* its square until finish_figures */
 	f->figures.looked += c->n_in_use + c->n_found + c->n_unknown;
-	f->sampled_bytes += live->live[WEIGHT_SAMPLED_BYTES];
+	f->booked_bytes += live->live[WEIGHT_BOOKED_BYTES];
 	f->all_bytes += c->in_use[WEIGHT_BYTES] + c->unknown[WEIGHT_BYTES];
 }
 
 /* Of one sum, shown by itself: what chance brought below nothing is nothing. */
 static void finish_figures(struct look *l, struct of_sum *f)
 {
-	const struct sum *s = &l->s->tables.sums[f->sum];
-	double allocated = (double)s->alloc_bytes - (double)s->untracked_bytes;
+	struct view v;
+	const struct sum *s = sum_open(l->s, f->sum, &v);
+	double allocated = s ? (double)s->alloc_bytes - (double)s->untracked_bytes : 0;
 	double se = sqrt(f->figures.live_bytes_se), scaled = fabs(f->figures.live_bytes);
 
 	f->figures.live_bytes_se = se;
-	f->figures.share = allocated > 0 ? fmin(1, fmax(0, f->sampled_bytes / allocated)) : 0;
+	f->figures.share = allocated > 0 ? fmin(1, fmax(0, f->booked_bytes / allocated)) : 0;
 	/* The part of the error that is not from sampling: both what lives and what was allocated were sampled. */
-	double of_share = scaled > 0 ? se * fabs(f->sampled_bytes) / scaled : se;
+	double of_share = scaled > 0 ? se * fabs(f->booked_bytes) / scaled : se;
 	f->figures.share_se = allocated > 0 ? fmin(1, of_share / allocated) : 1;
 	f->figures.live_bytes = fmin(f->all_bytes, fmax(0, f->figures.live_bytes));
 	f->figures.live_count = fmax(0, f->figures.live_count);
+	if (s)
+		view_close(&v);
 }
 
 static void make_figures(struct look *l)

@@ -20,11 +20,10 @@ struct loader;
 struct survival *survival_new(const struct loader *l); /* borrowed, must outlive */
 
 struct occupied_query;
-/* The same without a kernel or a process, for tests: live is a file that holds the table, ask answers instead of the allocator's walkers. */
+/* The same without a kernel or a process, for tests: live and sums are files that hold the tables, ask answers instead of the allocator's walkers. */
 struct survival_tables {
-	int live_fd;
+	int live_fd, sums_fd;
 	uint32_t live_buckets, n_sums;
-	struct sum *sums;
 	struct proc *procs;
 	int (*ask)(void *ctx, struct occupied_query *queries, size_t n);
 	void *ctx;
@@ -35,7 +34,7 @@ void survival_free(struct survival *s);
 struct survival_target {
 	uint32_t account, pid;
 	uint64_t sample_bytes; /* R of rate 1 */
-	/* How many blocks one that was born then stands for because probes were not in place all the time; >= 1. */
+	/* Beyond what its own scale says: how many blocks one that was born then stands for; >= 1. NULL: 1. */
 	double (*scale)(void *ctx, uint32_t birth_ms);
 	void *ctx;
 };
