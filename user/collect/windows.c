@@ -16,8 +16,7 @@
 #include "util/mem.h"
 
 #define FADE 0.9	 /* what a period weighs one period later */
-#define STRETCH_MAX 64.0 /* no window is taken to have slowed its program more */
-#define BUSY_CORES 0.6	 /* a process below this waits for others: its work goes on at their pace */
+#define STRETCH_MAX 64.0 /* no window is taken to have shown less */
 #define PRIOR_PERIODS 4	 /* so many periods of the supposed scatter are taken for granted */
 
 /* The kernel side's counters of a process, and its CPU time. */
@@ -40,9 +39,10 @@ struct window {
 	uint64_t attached_ns, attached_cpu_ns; /* in this period */
 	uint64_t open_len_ns;		       /* for which allocations were counted in it */
 	bool cut;
+	uint64_t cut_ns;
 	struct {
-		double expected, done; /* work in windows: as outside, and as it was */
-	} work;
+		double planned, actual; /* lengths of windows, as sums that fade */
+	} opened;
 	struct {
 		double seen, supposed; /* squares: of differences between periods, and what alloc_var says */
 		double rate;	       /* bytes per ns in the last period */
@@ -195,7 +195,8 @@ static void count_attached(struct window *x, uint64_t now)
 		return;
 	x->attached_ns += now - x->attached_since_ns;
 	if (now > x->share_since_ns) /* of this interval only */
-		x->share_attached_ns += now - (x->attached_since_ns > x->share_since_ns ? x->attached_since_ns : x->share_since_ns);
+		x->share_attached_ns += now - (x->attached_since_ns > x->share_since_ns ? x->attached_since_ns
+											: x->share_since_ns);
 	if (cpu > x->attached_since_cpu_ns)
 		x->attached_cpu_ns += cpu - x->attached_since_cpu_ns;
 	x->attached_since_ns = now;
@@ -216,10 +217,14 @@ static void detach(const struct windows *w, struct window *x)
 	x->was_away = true;
 }
 
-/* By how much more this program works outside of windows than inside. */
-static double slowdown(const struct window *x)
+/*
+ * What is seen in a window stands for more than its share of the time: the program is slower in it (by a factor that the governor knows, unless nearly
+ * all of the window is cost), and it may end early.
+ */
+static double understatement(const struct window *x)
 {
-	double ratio = x->work.done > 0 ? x->work.expected / x->work.done : 1;
+	double slow = isnan(x->governor.slowdown) ? 1 : x->governor.slowdown;
+	double cut = x->opened.actual > 0 ? x->opened.planned / x->opened.actual : 1, ratio = slow * cut;
 
 	return ratio < 1 ? 1 : ratio > STRETCH_MAX ? STRETCH_MAX : ratio;
 }
@@ -227,11 +232,11 @@ static double slowdown(const struct window *x)
 /* The code nearest to a scale, and the length of the window that has it exactly. */
 static uint32_t scale_of(const struct window *x, uint64_t *slice_ns)
 {
-	double period = (double)(x->end_ns - x->began_ns), want = slowdown(x) * period / (double)*slice_ns;
+	double period = (double)(x->end_ns - x->began_ns), want = understatement(x) * period / (double)*slice_ns;
 	double code = round(SCALE_PER_OCTAVE * log2(want));
 
 	code = code < 0 ? 0 : code > SCALE_MAX ? SCALE_MAX : code;
-	double exact = slowdown(x) * period / exp2(code / SCALE_PER_OCTAVE);
+	double exact = understatement(x) * period / exp2(code / SCALE_PER_OCTAVE);
 	*slice_ns = exact < period ? (uint64_t)exact : (uint64_t)period;
 	return (uint32_t)code;
 }
@@ -264,27 +269,14 @@ static void open_window(const struct windows *w, struct window *x)
 
 /* --- what a period taught --- */
 
-static void learn_work(struct window *x, const struct governor_look *seen, uint64_t cost_ns)
+/* Of windows that were cut short, less was seen than their scale supposes. */
+static void learn_opened(struct window *x)
 {
-	double out_ns = (double)seen->period_ns - (double)seen->attached_ns;
-	double out_cpu = (double)seen->cpu_ns - (double)seen->attached_cpu_ns;
+	uint64_t actual = x->cut && x->cut_ns < x->close_ns ? x->open_len_ns - (x->close_ns - x->cut_ns)
+							    : x->open_len_ns;
 
-	x->work.expected *= FADE;
-	x->work.done *= FADE;
-	if (!x->open_len_ns || out_ns < (double)seen->period_ns / 10 || !seen->attached_ns)
-		return;
-	double rate_out = out_cpu / out_ns, planned = (double)x->open_len_ns;
-	double in = (double)seen->attached_cpu_ns, done = in - (double)cost_ns;
-	if (rate_out < BUSY_CORES && !seen->cut) {
-		x->work.expected += planned;
-		x->work.done += planned;
-		return;
-	}
-	if (done < in / STRETCH_MAX)
-		done = in / STRETCH_MAX;
-	x->work.expected += rate_out * planned;
-	/* The window is a part of the attached time; a slice that was cut ended before its window would have. */
-	x->work.done += done / (double)seen->attached_ns * (seen->cut && planned > (double)seen->attached_ns ? (double)seen->attached_ns : planned);
+	x->opened.planned = x->opened.planned * FADE + (double)x->open_len_ns;
+	x->opened.actual = x->opened.actual * FADE + (double)actual;
 }
 
 static void learn_scatter(const struct windows *w, struct window *x, const struct reading *now, uint64_t period_ns)
@@ -321,13 +313,14 @@ static void end_period(struct windows *w, struct window *x, uint64_t now)
 
 	x->cost_ns += cost;
 	x->cpu_ns += seen.cpu_ns;
-	learn_work(x, &seen, cost);
+	learn_opened(x);
 	learn_scatter(w, x, &r, seen.period_ns);
 	x->plan = governor_step(&x->governor, w->opts.costs, &seen);
-	log_debug("pid %u: hits %llu cost %.3f ms cpu %.3f ms attached %.3f of %.3f ms: %.2f %%; next: slice %.3f of %.3f ms rate %u", x->pid,
-		  (unsigned long long)seen.hits, (double)cost / 1e6, (double)seen.cpu_ns / 1e6, (double)seen.attached_ns / 1e6,
-		  (double)seen.period_ns / 1e6, x->governor.overhead_pct, (double)x->plan.slice_ns / 1e6, (double)x->plan.period_ns / 1e6,
-		  x->plan.rate);
+	log_debug("pid %u: hits %llu cost %.3f ms cpu %.3f ms attached %.3f of %.3f ms: %.2f %%; next: slice %.3f of "
+		  "%.3f ms rate %u",
+		  x->pid, (unsigned long long)seen.hits, (double)cost / 1e6, (double)seen.cpu_ns / 1e6,
+		  (double)seen.attached_ns / 1e6, (double)seen.period_ns / 1e6, x->governor.overhead_pct,
+		  (double)x->plan.slice_ns / 1e6, (double)x->plan.period_ns / 1e6, x->plan.rate);
 }
 
 /* A process's next turn; when it wants another. */
@@ -369,6 +362,7 @@ void windows_spent(struct windows *w, uint32_t account, uint64_t now)
 	if (!x || !x->attached || !windows_governed(w))
 		return;
 	x->cut = true;
+	x->cut_ns = now;
 	x->phase = PHASE_AFTER;
 	detach(w, x);
 	if (is_always(x)) /* nothing was planned behind it */
@@ -420,13 +414,17 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 	if (!x)
 		return false;
 	count_attached(x, now);
-	double since = (double)(now - x->share_since_ns), prior = PRIOR_PERIODS * x->scatter.supposed / (x->scatter.n ? x->scatter.n : 1);
+	double since = (double)(now - x->share_since_ns),
+	       prior = PRIOR_PERIODS * x->scatter.supposed / (x->scatter.n ? x->scatter.n : 1);
 	/* Of one or two windows nothing can be said. */
 	double spread = x->scatter.n > 2 ? sqrt((x->scatter.seen + prior) / (x->scatter.supposed + prior + 1)) : NAN;
 	*ret = (struct window_figures){
 		.overhead_pct = x->governor.overhead_pct,
 		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
-		.spread = !x->was_away ? 1 : spread > 1 ? spread : isnan(spread) ? NAN : 1,
+		.spread = !x->was_away	  ? 1
+			  : spread > 1	  ? spread
+			  : isnan(spread) ? NAN
+					  : 1,
 		.whole = !x->was_away,
 		.pages = x->governor.mode == GOVERNOR_PAGES,
 		.rate = x->plan.rate,

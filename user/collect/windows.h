@@ -5,8 +5,7 @@
  * however late we wake up; its scale is settled before it opens, so what is counted in it is right in the mean.
  *
  * A window slows what it watches. A program that has no CPU time to spare does less in it than outside, and would be counted too low; so scales are
- * raised by the ratio of the work (CPU time less cost) that was done outside to that done inside, over the last periods. What only waits for others does the
- * same work in both, and the ratio is 1.
+ * raised by how much slower it was lately (struct governor, slowdown).
  *
  * How far estimates scatter from window to window is measured: alloc_var supposes that blocks come one by one; where they come in
  * bursts, totals of neighbouring periods differ by more, and standard errors are raised by as much.
@@ -30,7 +29,7 @@ struct windows_opts {
 	const struct hit_costs *costs;
 	uint64_t sample_bytes; /* R of rate 1 */
 	double budget_pct;     /* 0: no limit */
-	bool exact;	   /* probes always stay, every call is counted; what that costs is measured */
+	bool exact;	       /* probes always stay, every call is counted; what that costs is measured */
 };
 
 struct windows *windows_new(const struct windows_opts *o);
