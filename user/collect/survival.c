@@ -110,7 +110,7 @@ struct survival *survival_new_of(const struct survival_tables *t)
 	struct survival *s = xcalloc(1, sizeof(*s));
 
 	s->tables = *t;
-	s->random = mono_ns() | 1;
+	s->random = (t->seed ? t->seed : mono_ns()) | 1;
 	sampling_tables_fill(&s->sampling);
 	return s;
 }
@@ -306,12 +306,12 @@ static int bucket_put(struct live_bucket *b, uint64_t key, const struct live_blo
 }
 
 /* The programs may enter a block at the same address at the same time: then the ghost goes again. */
-static int put_between(const struct seen *b, struct live_bucket *first, struct live_bucket *second)
+static int put_between(const struct seen *b, struct live_bucket *first, struct live_bucket *second, bool are_one)
 {
 	if (bucket_has(first, b->key) || bucket_has(second, b->key))
 		return -1;
 	int way = bucket_put(first, b->key, &b->block);
-	if (way >= 0 && first != second && bucket_has(second, b->key)) {
+	if (way >= 0 && !are_one && bucket_has(second, b->key)) {
 		(void)__sync_bool_compare_and_swap(&first->key[way], b->key, 0); /* gone: as good */
 		return -1;
 	}
@@ -329,9 +329,10 @@ static bool put_ghost(const struct survival *s, struct seen *b)
 	struct live_bucket *one = bucket_open(s, b->bucket, &first);
 	if (!one)
 		return false;
-	struct live_bucket *other = bucket_open(s, live_place(b->key, 1, buckets), &second);
+	uint32_t place = live_place(b->key, 1, buckets);
+	struct live_bucket *other = bucket_open(s, place, &second);
 	if (other) {
-		way = put_between(b, one, other);
+		way = put_between(b, one, other, place == b->bucket);
 		view_close(&second);
 	}
 	view_close(&first);
@@ -341,11 +342,7 @@ static bool put_ghost(const struct survival *s, struct seen *b)
 
 static struct sample_weight weight_of(const struct look *l, const struct live_block *b)
 {
-	struct sample_weight w = { .bytes = b->bytes, .count = 1 };
-
-	if (b->rate)
-		w = sample_weigh(&l->s->sampling, l->t->sample_bytes, b->rate, b->bytes, b->up);
-	return b->scale ? sample_scale(&l->s->sampling, l->t->sample_bytes, b->scale, b->bytes, b->up, w) : w;
+	return sample_block(&l->s->sampling, l->t->sample_bytes, b);
 }
 
 /* As the programs do it (bpf/account.bpf.h: book_gone). */

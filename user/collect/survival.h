@@ -27,6 +27,7 @@ struct survival_tables {
 	struct proc *procs;
 	int (*ask)(void *ctx, struct occupied_query *queries, size_t n);
 	void *ctx;
+	uint64_t seed; /* of the moments of looks; 0: by the clock */
 };
 struct survival *survival_new_of(const struct survival_tables *t);
 void survival_free(struct survival *s);
