@@ -155,7 +155,7 @@ static double sawtooth(struct world *w, size_t i, double s) /* seconds between c
 
 static double sawtooth_leaking(struct world *w, size_t i, double s)
 {
-	return sawtooth(w, i, s) + 2 * MIB * s / 60;
+	return sawtooth(w, i, s) + 4 * MIB * s / 60;
 }
 
 static double cache(struct world *w, size_t i, double s) /* seconds until it is full */
