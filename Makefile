@@ -160,8 +160,10 @@ check-fuzz: $(FUZZ)
 lint:
 	$(Q)scripts/run-tests scripts/check-format scripts/check-lint
 
-bench: all $(BENCH)
-	$(Q)set -e; for f in tests/bench/*; do if [ -f "$$f" ] && [ -x "$$f" ]; then "$$f"; fi; done
+bench:
+	$(Q)scripts/setup bench
+	$(Q)$(MAKE) all $(BENCH)
+	$(Q)tests/bench/run.py $(ARGS)
 
 # --- the two commands of a newcomer; a second make, because setup may bring the tools that this one looked for ---
 run:

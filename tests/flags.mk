@@ -18,7 +18,12 @@ $(E2E)/loop64 $(E2E)/loop32: $(E2E)/%: tests/e2e/targets/%.S tests/flags.mk
 	$(Q)mkdir -p $(@D)
 	$(Q)as $(ASFLAGS) $< -o $@.o && ld -m $(LDMODE) -static $@.o -o $@
 
-$(B)/bench/plain $(B)/bench/empty $(B)/bench/progtime: LDFLAGS += -lbpf
+$(B)/bench/plain $(B)/bench/empty $(B)/bench/progtime $(B)/bench/memleak: LDFLAGS += -lbpf
+$(B)/bench/memleak: | $(B)/bench/memleak.bpf.o
+$(B)/bench/memleak.bpf.o: tests/bench/bpf/memleak.bpf.c Makefile
+	$(call msg,BPF,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CLANG) $(BPF_CFLAGS) $(DEPS) -c $< -o $@
 
 # The second opinion on stacks, and a program that records hits of its own to try it on.
 ORACLE := $(B)/oracle/oracle $(B)/oracle/selftest

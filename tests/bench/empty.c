@@ -3,7 +3,9 @@
  * The kernel's own part of the cost: a session on malloc and an entry probe on free at the places that Tidemark planned, with programs that do
  * nothing. What Tidemark costs beyond that is what its programs do.
  *
- *   empty FILE MALLOC_OFFSET FREE_OFFSET    attaches, prints "attached", stays until stdin ends; 77 if the kernel has no sessions (6.13)
+ *   empty FILE MALLOC_OFFSET FREE_OFFSET [skip]    attaches, prints "attached", stays until stdin ends; 77 if the kernel has no sessions (6.13)
+ *
+ * skip: the entry wants no return, as it says of a call that is not sampled.
  */
 #include <bpf/bpf.h>
 #include <stdint.h>
@@ -24,9 +26,10 @@ struct link_attr {
 	uint32_t cnt, multi_flags, pid, pad;
 };
 
-static int attach(const char *path, uint64_t offset, int type)
+static int attach(const char *path, uint64_t offset, int type, int result)
 {
-	const struct bpf_insn insns[] = { { .code = BPF_ALU64 | BPF_MOV | BPF_K }, { .code = BPF_JMP | BPF_EXIT } };
+	const struct bpf_insn insns[] = { { .code = BPF_ALU64 | BPF_MOV | BPF_K, .imm = result },
+					  { .code = BPF_JMP | BPF_EXIT } };
 	LIBBPF_OPTS(bpf_prog_load_opts, opts, .expected_attach_type = (enum bpf_attach_type)type);
 	int prog = bpf_prog_load(BPF_PROG_TYPE_KPROBE, "empty", "GPL", insns, 2, &opts);
 	struct link_attr a = {
@@ -43,15 +46,16 @@ static int attach(const char *path, uint64_t offset, int type)
 
 int main(int argc, char **argv)
 {
+	int skip = argc == 5 && !strcmp(argv[4], "skip");
 	char c;
 
-	if (argc != 4) {
-		fputs("usage: empty FILE MALLOC_OFFSET FREE_OFFSET, as root\n", stderr);
+	if (argc != 4 && !skip) {
+		fputs("usage: empty FILE MALLOC_OFFSET FREE_OFFSET [skip], as root\n", stderr);
 		return 2;
 	}
-	if (attach(argv[1], strtoull(argv[2], NULL, 10), UPROBE_SESSION) < 0)
+	if (attach(argv[1], strtoull(argv[2], NULL, 10), UPROBE_SESSION, skip) < 0)
 		return 77;
-	if (attach(argv[1], strtoull(argv[3], NULL, 10), UPROBE_MULTI) < 0) {
+	if (attach(argv[1], strtoull(argv[3], NULL, 10), UPROBE_MULTI, 0) < 0) {
 		perror("empty");
 		return 1;
 	}

@@ -4,7 +4,7 @@
  * through ten levels of two functions each. Once a second it prints how many allocations it has made and in how many nanoseconds, so that
  * the reader need not believe that the pace was held. Ends when told so by a signal.
  *
- *   paced [ALLOCATIONS_PER_SECOND [BLOCKS_ALIVE]]
+ *   paced [ALLOCATIONS_PER_SECOND [BLOCKS_ALIVE [STACKS]]]    with the last: so many of the paths, 1,024 at most
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -47,14 +47,15 @@ LEVEL(7, 6)
 LEVEL(8, 7)
 LEVEL(9, 8)
 
-static void allocate(void **ring, unsigned long alive, unsigned long long n)
+static void allocate(void **ring, unsigned long alive, unsigned long stacks, unsigned long long n)
 {
 	void **place = &ring[n % alive];
+	unsigned path = (unsigned)(n % stacks);
 	/* The first choice is made here, between two calls: ten choices in all. */
-	tree_fn *top = n & 1 ? left_9 : right_9;
+	tree_fn *top = path & 1 ? left_9 : right_9;
 
 	free(*place);
-	*place = top((n % STACKS) >> 1, 16 + n * 64 % 1024);
+	*place = top(path >> 1, 16 + n * 64 % 1024);
 }
 
 static long long since_ns(const struct timespec *from)
@@ -78,18 +79,19 @@ int main(int argc, char **argv)
 {
 	unsigned long rate = argc > 1 ? strtoul(argv[1], NULL, 10) : 50000;
 	unsigned long alive = argc > 2 ? strtoul(argv[2], NULL, 10) : 50000;
+	unsigned long stacks = argc > 3 ? strtoul(argv[3], NULL, 10) : STACKS;
 	unsigned long long batch = 0, n = 0;
 	struct timespec from;
 	void **ring = calloc(alive ? alive : 1, sizeof(*ring));
 
-	if (!ring || !alive || rate < BATCHES_PER_S)
+	if (!ring || !alive || rate < BATCHES_PER_S || !stacks || stacks > STACKS)
 		return 2;
 	clock_gettime(CLOCK_MONOTONIC, &from);
 	for (;;) {
 		char line[64];
 
 		for (unsigned long i = 0; i < rate / BATCHES_PER_S; i++)
-			allocate(ring, alive, n++);
+			allocate(ring, alive, stacks, n++);
 		wait_for_batch(&from, ++batch);
 		if (batch % BATCHES_PER_S)
 			continue;

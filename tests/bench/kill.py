@@ -1,0 +1,76 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""kill -9 at random moments: what a pair of malloc and free costs before, while attached and after, and how long after the kill a probe is felt."""
+import random
+import signal
+import statistics
+import threading
+import time
+
+from common import Observer, Pair, h, libc_of, main, own_libc, spread
+
+
+class Timeline(threading.Thread):
+    """The target works without a pause; every short round is kept with when it began and ended."""
+
+    def __init__(self, target):
+        super().__init__(daemon=True)
+        self.target, self.go, self.rounds, self.error = target, True, [], None
+
+    def run(self):
+        try:
+            while self.go:
+                began = time.monotonic()
+                wall, cpu = self.target.run(5000)
+                self.rounds.append((began, time.monotonic(), wall, cpu))
+        except h.Failure as e:
+            self.error = e
+
+    def between(self, first, last):
+        return [ns for began, ended, ns, _ in self.rounds if began >= first and ended <= last]
+
+
+def kill_once(target, env, moment):
+    """One life of Tidemark."""
+    timeline = Timeline(target)
+    timeline.start()
+    born = time.monotonic()
+    time.sleep(0.2)
+    with Observer("-p", target.pid, "--mode", "exact", env=env) as tool:
+        started = time.monotonic()
+        time.sleep(moment)
+        h.check(tool.process.p.poll() is None, "tidemark ended by itself")
+        killed = time.monotonic()
+        tool.end(signal.SIGKILL)
+    gone = time.monotonic()
+    time.sleep(0.3)
+    left = len(h.patched_bytes(target.pid, only=libc_of(target.pid)))
+    ended, timeline.go = time.monotonic(), False
+    timeline.join(30)
+    h.check(not timeline.error and target.p.poll() is None, "the target did not outlive the kill")
+    # Ticks tell Unix time.
+    attached = next((t["ts"] - time.time() + time.monotonic() for t in tool.of("tick")), None)
+    before = statistics.median(timeline.between(born, started))
+    # By its processor time: a round that waited for a processor is not a slow one.
+    felt = [at - killed for _, at, _, ns in timeline.rounds if at > killed and ns > 5 * before]
+    return {"before": before, "while": timeline.between(attached, killed) if attached else [],
+            "after": statistics.median(timeline.between(gone, ended)), "felt": max(felt, default=0), "left": left}
+
+
+def kill(report, settings):
+    env, chance, kills = own_libc(), random.Random(settings.seed), settings.count(10, 2)
+    with Pair(env) as target:
+        lives = [kill_once(target, env, chance.uniform(0.02, 2.0)) for _ in range(kills)]
+    report.section(f"kill -9 at {kills} random moments, a pair in ns", "least", "median", "most")
+    report.row("before", *spread([l["before"] for l in lives]))
+    attached = [statistics.median(l["while"]) for l in lives if l["while"]]
+    if attached:
+        report.row(f"while attached ({len(attached)} of them)", *spread(attached))
+    report.row("afterwards", *spread([l["after"] for l in lives]))
+    report.row("afterwards / before", *spread([l["after"] / l["before"] for l in lives], 2))
+    report.row("last slow round ended after the kill, ms", *spread([l["felt"] for l in lives], 1, 1000))
+    report.row("bytes of the C library's code still changed", *spread([l["left"] for l in lives], 0))
+
+
+if __name__ == "__main__":
+    main(kill)
