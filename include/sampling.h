@@ -166,6 +166,17 @@ static inline struct sample_weight sample_scale(const volatile struct sampling_t
 	return w;
 }
 
+/* What a live block was booked with, and will be freed with. */
+static inline struct sample_weight sample_block(const volatile struct sampling_tables *t, __u64 sample_bytes,
+						const struct live_block *b)
+{
+	struct sample_weight w = { .bytes = b->bytes, .count = 1 };
+
+	if (b->rate)
+		w = sample_weigh(t, sample_bytes, b->rate, b->bytes, b->up);
+	return b->scale ? sample_scale(t, sample_bytes, b->scale, b->bytes, b->up, w) : w;
+}
+
 /* How to round a scaled count. random: 16 bits. */
 static inline __u32 sample_round_scaled(const volatile struct sampling_tables *t, __u32 code, __u64 count, __u32 random)
 {

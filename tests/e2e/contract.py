@@ -30,7 +30,7 @@ LINES = {
     "meta": {"tool": str, "version": str, "run_id": str, "host": str, "kernel": str, "start_ts": NUM, "interval_s": NUM,
              "mode": str, "budget_pct": MAYBE_NUM, "sample_bytes": MAYBE_INT, "layers": list, "target": dict},
     "proc": {"pid": int, "start_ts": NUM, "ppid": int, "comm": str, "cmdline": str, "cgroup": (str, NULL), "python": (str, NULL), "python_unsupported": (str, NULL),
-             "python_allocator": (str, NULL), "python_coverage": MAYBE_NUM, "state": str, "mode": str, "attached_share": NUM, "overhead_pct": MAYBE_NUM, "rss_bytes": MAYBE_INT,
+             "python_allocator": (str, NULL), "python_coverage": MAYBE_NUM, "state": str, "mode": str, "attached_share": NUM, "overhead_pct": MAYBE_NUM, "lever": (str, NULL), "rss_bytes": MAYBE_INT,
              "anon_bytes": MAYBE_INT, "file_bytes": MAYBE_INT, "shmem_bytes": MAYBE_INT, "swap_bytes": MAYBE_INT,
              "limit_bytes": MAYBE_INT, "limit_eta_s": MAYBE_NUM, "growth_bytes_per_s": MAYBE_NUM, "layers": dict, "losses": dict},
     "stack": {"pid": int, "start_ts": NUM, "layer": str, "stack_id": str, "site": str, **COUNTS, "age_p50_s": MAYBE_NUM,

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "probe/sample_tables.h"
+#include "sampling.h"
 #include "tables.h"
 #include "util/clock.h"
 #include "util/mem.h"
@@ -41,14 +43,18 @@ struct ages {
 	struct birth *births;
 	size_t n_births, cap_births;
 	uint64_t next_ns, entries;
+	uint64_t sample_bytes;
+	struct sampling_tables sampling;
 };
 
-struct ages *ages_new(int live_fd, uint32_t buckets, uint32_t n_sums)
+struct ages *ages_new(int live_fd, uint32_t buckets, uint32_t n_sums, uint64_t sample_bytes)
 {
 	struct ages *a = xcalloc(1, sizeof(*a));
 
 	a->live_fd = live_fd;
 	a->buckets = buckets;
+	a->sample_bytes = sample_bytes;
+	sampling_tables_fill(&a->sampling);
 	a->n_sums = n_sums;
 	a->of_sum = xcalloc(n_sums, sizeof(*a->of_sum));
 	a->entries = UINT64_MAX;
@@ -94,7 +100,7 @@ static void take_block(struct ages *a, const struct age_walk *w, struct live_buc
 	struct stack_ages *s = &a->stacks[index];
 	s->n++;
 	if ((int32_t)((uint32_t)(w->old_before_ns / NS_PER_MS) - b.birth_ms) > 0)
-		s->old_bytes += b.bytes;
+		s->old_bytes += sample_block(&a->sampling, a->sample_bytes, &b).bytes;
 	a->births = grow_to(a->births, &a->cap_births, a->n_births + 1, sizeof(*a->births));
 	a->births[a->n_births++] = (struct birth){ .stack = index, .born_ms = b.birth_ms };
 }

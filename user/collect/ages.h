@@ -14,8 +14,8 @@
 
 struct ages;
 
-/* buckets: of the live table; n_sums: places in the table of sums. */
-struct ages *ages_new(int live_fd, uint32_t buckets, uint32_t n_sums);
+/* buckets: of the live table; n_sums: places in the table of sums; sample_bytes: R of sampling rate 1. */
+struct ages *ages_new(int live_fd, uint32_t buckets, uint32_t n_sums, uint64_t sample_bytes);
 void ages_free(struct ages *a);
 
 struct age_walk {
@@ -30,7 +30,7 @@ int ages_step(struct ages *a, const struct age_walk *w);
 
 struct age_figures {
 	double p50_s, p95_s, max_s;
-	uint64_t old_bytes;
+	uint64_t old_bytes; /* of all blocks; the ages are those of the sampled ones, which large blocks are more often */
 };
 /* false: the last walk saw no block of this sum. */
 bool ages_find(const struct ages *a, uint32_t sum, uint64_t now_ns, struct age_figures *ret);

@@ -69,6 +69,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->py_coverage = NAN;
 		p->state = w->state;
 		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
+		p->lever = w->window.lever ? arena_strdup(arena, w->window.lever) : NULL;
 		p->attached_share = w->window.lever ? w->window.attached_share : 1;
 		p->overhead_pct = w->window.lever ? w->window.overhead_pct : 0;
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
@@ -77,6 +78,8 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		read_memory(w, p);
 		read_limit(w, p, now_ns);
 		read_layers(w, r, p, map);
+		p->faults_counted = w->flags & f->flags & PROC_PAGE;
+		p->given_back_bytes = w->kernel.given_back_bytes;
 	}
 	*ret_n = n;
 	return list;

@@ -94,6 +94,13 @@ static void put_counts(struct jsonw *w, const struct report_counts *r)
 	put_u64(w, "untracked_count", c->untracked_count, true);
 }
 
+/* Of pages: what a fork left to both, and one of them took a copy of to write on. */
+static void put_copied(struct jsonw *w, const struct counts *c)
+{
+	put_u64(w, "cow_bytes", c->cow_bytes, true);
+	jsonw_number(w, "cow_bytes_se", c->cow_bytes_se, DECIMALS_RATE);
+}
+
 static void put_losses(struct jsonw *w, const uint64_t losses[LOSS_NR])
 {
 	jsonw_object(w, "losses");
@@ -185,12 +192,17 @@ static void put_proc(struct jsonw *w, const struct report *r, const struct repor
 	jsonw_string(w, "mode", mode_names[p->mode]);
 	jsonw_number(w, "attached_share", p->attached_share, DECIMALS_SHARE);
 	jsonw_number(w, "overhead_pct", p->overhead_pct, DECIMALS_SHARE);
+	jsonw_string(w, "lever", p->lever);
 	put_resident(w, p);
 	jsonw_object(w, "layers");
 	for (int l = 0; l < LAYER_NR; l++)
 		if (p->layer_on[l]) {
 			jsonw_object(w, layer_names[l]);
 			put_counts(w, &p->layers[l]);
+			if (l == LAYER_PAGE) {
+				put_copied(w, &p->layers[l].c);
+				put_u64(w, "given_back_bytes", p->given_back_bytes, p->faults_counted);
+			}
 			jsonw_object_end(w);
 		}
 	jsonw_object_end(w);
@@ -267,6 +279,8 @@ static void put_stack(struct jsonw *w, const struct report *r, const struct repo
 		put_thread(w, s->tid, s->thread);
 	jsonw_string(w, "site", s->site);
 	put_counts(w, &s->counts);
+	if (s->layer == LAYER_PAGE)
+		put_copied(w, &s->counts.c);
 	if (s->layer == LAYER_MAP)
 		put_map_detail(w, s);
 	jsonw_number(w, "age_p50_s", s->ages_known ? s->age_p50_s : NAN, DECIMALS_AGE);
@@ -298,6 +312,8 @@ static void put_group(struct jsonw *w, const struct report *r, const struct repo
 		put_thread(w, g->tid, g->thread);
 	jsonw_u64(w, "stacks", g->n_stacks);
 	put_counts(w, &g->counts);
+	if (g->layer == LAYER_PAGE)
+		put_copied(w, &g->counts.c);
 	end_line(w);
 }
 

@@ -70,11 +70,14 @@ struct report_proc {
 	enum proc_state state;
 	enum proc_mode mode;
 	double attached_share, overhead_pct;
+	const char *lever; /* what holds its cost, "12 % of the time"; NULL: its calls are not observed */
 	uint64_t rss_bytes, anon_bytes, file_bytes, shmem_bytes, swap_bytes, limit_bytes;
 	double limit_eta_s, growth_bytes_per_s;
 	int64_t delta_bytes;
 	bool layer_on[LAYER_NR];
 	struct report_counts layers[LAYER_NR];
+	bool faults_counted;
+	uint64_t given_back_bytes; /* known if faults are counted */
 	uint64_t losses[LOSS_NR];
 	const struct report_stack *stacks; /* sorted, limited per layer */
 	size_t n_stacks;

@@ -98,6 +98,8 @@ static void print_head(FILE *out, const struct report *r)
 		fprintf(out, ", %s foreign hits/s", fmt_count(a, self->foreign_hits_per_s));
 	if (isfinite(self->target_overhead_pct))
 		fprintf(out, "  target overhead %s", say_pct(a, self->target_overhead_pct));
+	if (self->attached_share < 1)
+		fprintf(out, ", calls observed %s of the time", say_pct(a, 100 * self->attached_share));
 	print_losses(out, self->losses, false, "  losses: ", "  losses: none");
 	print_losses(out, self->losses, true, "  facts: ", NULL);
 	for (int l = 0; l < LAYER_NR; l++) {

@@ -82,6 +82,8 @@ static void add_cost(struct header *h, const struct report *r)
 		return;
 	bool over = r->meta->budget_pct > 0 && self->target_overhead_pct > r->meta->budget_pct;
 	add(h, 4, over ? ROLE_WARN : ROLE_NORMAL, "target overhead %s", say_pct(a, self->target_overhead_pct));
+	if (self->attached_share < 1)
+		add(h, 5, ROLE_NORMAL, "calls observed %s of the time", say_pct(a, 100 * self->attached_share));
 	if (r->meta->budget_pct > 0)
 		add(h, 8, ROLE_NORMAL, "budget %s", say_pct(a, r->meta->budget_pct));
 }
@@ -157,6 +159,8 @@ static void add_proc(struct header *h, const struct report_proc *p)
 		    isfinite(p->limit_eta_s) ? say_seconds(b, p->limit_eta_s) : "");
 	if (isfinite(p->overhead_pct))
 		add(h, 5, ROLE_NORMAL, "overhead %s", say_pct(a, p->overhead_pct));
+	if (p->lever)
+		add(h, 4, ROLE_NORMAL, "probed %s", p->lever);
 	if (p->cmdline)
 		add(h, 9, ROLE_DIM, "%.200s", p->cmdline);
 	h->group++;
