@@ -60,12 +60,15 @@ static double se_bytes(uint64_t var, uint64_t sample_bytes)
 
 static struct counts counts_of(const struct sum *s, uint64_t sample_bytes)
 {
+	uint64_t live = minus(s->alloc_bytes, s->free_bytes + s->untracked_bytes);
+
 	return (struct counts){
 		.live_bytes_se = se_bytes(minus(s->alloc_var, s->gone_var), sample_bytes),
 		.alloc_bytes_se = se_bytes(s->alloc_var, sample_bytes),
-		.live_bytes = minus(s->alloc_bytes, s->free_bytes + s->untracked_bytes),
+		.live_bytes = live,
 		.live_count = minus(s->alloc_count, s->free_count + s->untracked_count),
-		.peak_live_bytes = s->peak_live_bytes,
+		.peak_live_bytes = s->peak_live_bytes > live ? s->peak_live_bytes
+							     : live, /* the kernel side raises it last */
 		.alloc_bytes = s->alloc_bytes,
 		.alloc_count = s->alloc_count,
 		.free_bytes = s->free_bytes,
