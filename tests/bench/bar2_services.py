@@ -8,13 +8,14 @@ import subprocess
 import tempfile
 
 import services
-from common import BENCH, Observer, Spoken, against, h, in_turn, libc_of, main, own_libc, spread
+from common import BENCH, HERE, Observer, Spoken, against, h, in_turn, libc_of, main, own_libc, spread
 
 SETTLE_S = 3  # under load, after the attach: the governor is to have found its way
 TOOLS = {"default": (), "auto": ("--mode", "auto", "--budget", "0"), "exact": ("--mode", "exact", "--layer", "heap"), "pages": ("--mode", "pages")}
 LABELS = {"default": "tidemark, default options", "auto": "--mode auto --budget 0", "exact": "--mode exact --layer heap", "pages": "--mode pages",
           "memleak": "memleak shape", "tracemalloc": "tracemalloc from start", "memray": "memray run", "memray attach": "memray attach",
-          "heaptrack": "heaptrack attach", "fresh": "a service started anew, bare"}
+          "heaptrack": "heaptrack from start",
+          "heaptrack attach": "heaptrack attach", "fresh": "a service started anew, bare"}
 KEPT = {"default": 0.98, "auto": 0.88, "exact": 0.80, "pages": 0.99}
 P99_RATIO = 1.10
 
@@ -47,19 +48,32 @@ class Phases:
         h.check(allocs, "the memleak shape saw no allocations")
         return got
 
-    def anew(self, prefix=(), attach=None, **env):
-        """attach(pid of the worker, its folder): a context in which the tool is attached."""
-        with services.Flask(own_libc(), prefix, **env) as service, attach(service.worker(), service.dir) if attach else contextlib.nullcontext():
-            service.measure(self.settle_s)
-            return service.measure(self.seconds)
+    def anew(self, command=(), attach=None, **env):
+        """attach(pid of the worker, a folder): a context in which the tool is attached."""
+        with services.Flask(own_libc(), command, **env) as service:
+            worker = service.worker() if attach else None
+            with attach(worker, service.dir) if attach else contextlib.nullcontext():
+                service.measure(self.settle_s)
+                got = service.measure(self.seconds)
+            if attach and service.worker() != worker:
+                raise h.Skip("the worker did not survive it")
+        return got
 
 
 # --- other tools ---
 
-def memray_run(phases):
-    python = services.venv("memray")
-    with tempfile.TemporaryDirectory(prefix="tidemark-memray-") as folder:
-        return phases.anew([python, "-m", "memray", "run", "--follow-fork", "-q", "-f", "-o", f"{folder}/out"])
+def in_folder(phases, command, **env):
+    """command(folder): what runs the service and writes there. Recordings are large: gone after each phase."""
+    with tempfile.TemporaryDirectory(prefix="tidemark-peer-") as folder:
+        return phases.anew(command(folder), **env)
+
+
+def memray_command(folder):
+    return [services.venv("memray"), "-m", "memray", "run", "--follow-fork", "-q", "-f", "-o", f"{folder}/out", "-m", "gunicorn"]
+
+
+def heaptrack_command(folder):
+    return [h.find_program("heaptrack"), "-o", f"{folder}/out", services.PYTHON, HERE / "flask_single.py"]
 
 
 @contextlib.contextmanager
@@ -76,24 +90,20 @@ def memray_attached(pid, folder):
 
 @contextlib.contextmanager
 def heaptrack_attached(pid, folder):
-    with h.Process([h.find_program("heaptrack"), "-o", folder / "out", "-p", pid], cwd=folder) as tool:
-        def begun():
-            h.check(tool.p.poll() is None, f"heaptrack: {tool.errors().strip()[-200:]}")
-            return b"injection finished" in b"".join(tool.out)
-
+    with h.Process([h.find_program("heaptrack"), "-o", folder / "out", "-p", pid], cwd=folder, start_new_session=True) as tool:
         try:
-            h.wait_until(begun, 60, "heaptrack has injected its library")
-        except h.Failure as e:
-            raise h.Skip(str(e)) from e
-        yield
-        tool.kill()
-        tool.wait(30)
+            h.wait_until(lambda: b"injection finished" in b"".join(tool.out) or tool.p.poll() is not None, 60, "heaptrack has injected its library")
+            if tool.p.poll() is not None:
+                raise h.Skip(f"heaptrack: {tool.errors().strip()[-200:]}")
+            yield
+        finally:
+            services.end_group(tool.pid)
 
 
 def others(phases):
-    """memray is asked for before a service is under load: installing it takes a while."""
-    return {"fresh": phases.anew, "tracemalloc": lambda: phases.anew(PYTHONTRACEMALLOC="1"), "memray": lambda: memray_run(phases),
-            "memray attach": lambda: phases.anew([services.venv("memray")], memray_attached), "heaptrack": lambda: phases.anew(attach=heaptrack_attached)}
+    return {"fresh": phases.anew, "tracemalloc": lambda: phases.anew(PYTHONTRACEMALLOC="1"), "memray": lambda: in_folder(phases, memray_command),
+            "memray attach": lambda: phases.anew([services.venv("memray"), "-m", "gunicorn"], memray_attached),
+            "heaptrack": lambda: in_folder(phases, heaptrack_command), "heaptrack attach": lambda: phases.anew(attach=heaptrack_attached)}
 
 
 # --- tables ---

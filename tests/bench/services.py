@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -17,6 +18,13 @@ VENV = BUILD / "bench-venv"
 CONNECTIONS = 8
 
 
+def end_group(pid):
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 class Service(oracle.Program):
     """One that uses a copy of the C library of its own and does not outlive the bench. Between enter and exit it serves."""
 
@@ -27,13 +35,16 @@ class Service(oracle.Program):
 
     def start(self, argv, **kw):
         kw.setdefault("env", self.env)
-        return super().start(argv, preexec_fn=die_with_parent, stdin=subprocess.DEVNULL, **kw)
+        # A group of its own: a tool that runs the program is a script with helpers.
+        return super().start(argv, preexec_fn=die_with_parent, stdin=subprocess.DEVNULL, start_new_session=True, **kw)
 
     def setup(self):
         self.serve()
 
     def __exit__(self, *_):
         super().__exit__()
+        for p in self.running:
+            end_group(p.pid)
         shutil.rmtree(self.dir, ignore_errors=True)  # recordings of other tools are large
 
     def pids(self):
@@ -59,19 +70,19 @@ def has(python, modules):
 class Flask(Service):
     name = "flask"
 
-    def __init__(self, env, prefix=(), **more_env):
+    def __init__(self, env, command=(), **more_env):
+        """command: in place of `python3 -m gunicorn`."""
         super().__init__(dict(env, **more_env))
-        self.prefix, self.counter, self.port = prefix or [PYTHON], Work(), h.free_port()
+        self.command, self.counter, self.port = command or [PYTHON, "-m", "gunicorn"], Work(), h.free_port()
         self.env.update(WORK_FILE=str(self.counter.path), PYTHONDONTWRITEBYTECODE="1")
         self.wrk = h.find_program("wrk")
 
     def serve(self):
-        if not has(self.prefix[0], "flask, gunicorn"):
+        if not has(PYTHON, "flask, gunicorn"):
             raise h.Skip("python3-flask or gunicorn is not installed")
-        self.pid = self.start([*self.prefix, "-m", "gunicorn", "--chdir", HERE, "-k", "sync", "-w", "1", "-b", f"127.0.0.1:{self.port}",
+        self.pid = self.start([*self.command, "--chdir", HERE, "-k", "sync", "-w", "1", "-b", f"127.0.0.1:{self.port}",
                                "--worker-tmp-dir", self.dir, "flask_app:app"]).pid
         self.wait_for(lambda: h.listening(self.port), "gunicorn listens")
-        self.wait_for(lambda: children(self.pid), "gunicorn's worker")
         self.measure(1)
 
     def worker(self):
