@@ -4,6 +4,7 @@
 The long form of tests/e2e/test_sampled_totals.py: sampled figures of many runs against the truth, one line per site. Needs root.
 
   sampled.py [--runs 200] [--sample-bytes 2048] [--python-runs 100] [--budget 0] [--pause-us 0] [--seed N]
+  sampled.py --budget 2 --pause-us 40000 --python-runs 0       programs that take 20 s, observed for a part of the time
 
 mean error   of the estimates, in percent of the truth, and its own standard error: no bias if the first is within some of the second
 spread       of the estimates around the truth, in percent of it; stated: what Tidemark says it is
@@ -21,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "e2e"))
 import harness as h  # noqa: E402
 import sampled  # noqa: E402
 
+AT_ONCE = 20  # programs with pauses
 HEAD = f"{'program':8} {'site':15} {'figure':6} {'runs':>5} {'truth':>14} {'mean error':>11} {'own error':>10} {'spread':>8} {'stated':>8} {'covered':>8}"
 
 
@@ -99,9 +101,10 @@ def main():
     a = a.parse_args()
     h.need_root()
     results = sampled.Results()
-    print(f"seed {a.seed}, sample-bytes {a.sample_bytes}, budget {a.budget:g} %, pause {a.pause_us} us per 64 calls", flush=True)
-    if a.runs:
-        sampled.run_cpp(results, a.runs, a.sample_bytes, a.seed, a.budget, a.pause_us)
+    print(f"seed {a.seed}, sample-bytes {a.sample_bytes}, budget {a.budget:g} %, {a.pause_us} us between 500 parts", flush=True)
+    at_once = AT_ONCE if a.pause_us else max(a.runs, 1)
+    for begin in range(0, a.runs, at_once):
+        sampled.run_cpp(results, min(at_once, a.runs - begin), a.sample_bytes, a.seed + begin, a.budget, a.pause_us)
     for begin in range(0, a.python_runs, 20):
         sampled.run_python(results, min(20, a.python_runs - begin), 4 * a.sample_bytes, a.seed + begin, a.budget)
     faults = report(results)

@@ -3,8 +3,8 @@
  * Programs for sampling: many calls of few sites, sizes from 8 bytes to 64 MiB, whose sums are known. Each site has a table of places; a
  * call puts a new block into a random one and frees what was there, so that both the total and what is live are worth estimating.
  *
- *   sampled FILE RUNS SEED [PAUSE_US]   runs RUNS processes of itself, one after the other; each appends its truth to FILE
- *   sampled one SEED PAUSE_US           one of these: the truth goes to stdout. PAUSE_US: after each 64 calls of a thread
+ *   sampled FILE RUNS SEED [PAUSE_US]   runs RUNS processes of itself, each appends its truth to FILE; one after the other or, with pauses, all at once
+ *   sampled one SEED PAUSE_US           one of these: the truth goes to stdout. PAUSE_US: after each of ROUNDS equal parts of the work
  */
 #include <cmath>
 #include <csignal>
@@ -17,7 +17,7 @@
 
 #include "truth.h"
 
-enum { PLACES = 16384, THREADS = 2, HANDED = 4096 };
+enum { PLACES = 32768, THREADS = 2, HANDED = 4096, ROUNDS = 500, PER_THREAD = 16 };
 enum { LINGER_US = 1500000 }; /* names are read from a process while it lives: it must be there for an interval */
 
 static const int done_pipe = 9;
@@ -82,9 +82,9 @@ static void site_free(void *p, int is_new)
 		free(p);
 }
 
-static void pace(int i)
+static void pace(void)
 {
-	if (pause_us && !(i & 63))
+	if (pause_us)
 		usleep(pause_us);
 }
 
@@ -146,25 +146,38 @@ static void *make_moved(void *old, uint32_t *r)
 
 static const struct site_plan {
 	void *(*make)(void *old, uint32_t *r);
-	int calls, places;
+	int per_round, places;
 	int takes_old, is_new;
 } plans[] = {
-	{ make_small, 50000, 16000, 0, 0 }, { make_mixed, 1500, 500, 0, 0 }, { make_calloc, 8000, 3000, 0, 0 },
-	{ make_aligned, 8000, 3000, 0, 0 }, { make_new, 16000, 6000, 0, 1 }, { make_chain, 16000, 1000, 1, 0 },
-	{ make_moved, 12000, 1000, 1, 0 },
+	{ make_small, 100, 16000, 0, 0 }, { make_mixed, 3, 500, 0, 0 }, { make_calloc, 16, 3000, 0, 0 },
+	{ make_aligned, 16, 3000, 0, 0 }, { make_new, 32, 6000, 0, 1 }, { make_chain, 32, 1000, 1, 0 },
+	{ make_moved, 24, 1000, 1, 0 },
 };
 
-static void run_plan(const struct site_plan *p, uint32_t *r)
+static void run_part(const struct site_plan *p, void **from, uint32_t *r)
 {
-	memset(places, 0, sizeof(places));
-	for (int i = 1; i <= p->calls; i++) {
-		void **at = &places[truth_random(r) % (uint32_t)p->places];
+	for (int i = 0; i < p->per_round; i++) {
+		void **at = &from[truth_random(r) % (uint32_t)p->places];
 		void *old = *at;
 
 		*at = p->make(old, r);
 		if (old && !p->takes_old)
 			site_free(old, p->is_new);
-		pace(i);
+	}
+}
+
+static void run_plans(uint32_t seed)
+{
+	uint32_t r = seed * 2654435761u | 1;
+
+	for (int i = 0; i < ROUNDS; i++) {
+		void **from = places;
+
+		for (const struct site_plan &p : plans) {
+			run_part(&p, from, &r);
+			from += p.places;
+		}
+		pace();
 	}
 }
 
@@ -173,14 +186,15 @@ static void *thread_main(void *arg)
 {
 	uint32_t r = (uint32_t)(uintptr_t)arg;
 
-	for (int i = 1; i <= 8000; i++) {
+	for (int i = 0; i < ROUNDS * PER_THREAD; i++) {
 		void **at = &handed[truth_random(&r) % HANDED];
 		void *mine = site_thread(32 + truth_random(&r) % 600);
 
 		mine = __atomic_exchange_n(at, mine, __ATOMIC_ACQ_REL);
 		if (mine)
 			site_free(mine, 0);
-		pace(i);
+		if (i % PER_THREAD == 0)
+			pace();
 	}
 	return nullptr;
 }
@@ -192,17 +206,14 @@ static void run_threads(uint32_t seed)
 	for (uint32_t i = 0; i < THREADS; i++)
 		if (pthread_create(&t[i], nullptr, thread_main, (void *)(uintptr_t)(seed * 2 + i + 1)))
 			truth_die("pthread_create\n");
+	run_plans(seed);
 	for (uint32_t i = 0; i < THREADS; i++)
 		pthread_join(t[i], nullptr);
 }
 
 static int run_one(uint32_t seed, unsigned int us)
 {
-	uint32_t r = seed * 2654435761u | 1;
-
 	pause_us = us;
-	for (const struct site_plan &p : plans)
-		run_plan(&p, &r);
 	run_threads(seed);
 	truth_print("sampled");
 	close(done_pipe);
@@ -210,7 +221,7 @@ static int run_one(uint32_t seed, unsigned int us)
 	return 0;
 }
 
-/* Returns when its calls are done; it lives on for a while, beside the next ones. */
+/* Without pauses, returns when its calls are done; it lives on for a while, beside the next ones. */
 static void start_one(char *self, uint32_t seed, char *us, int fd)
 {
 	char text[16], c;
@@ -229,7 +240,7 @@ static void start_one(char *self, uint32_t seed, char *us, int fd)
 		_exit(97);
 	}
 	close(ends[1]);
-	if (pid < 0 || read(ends[0], &c, 1))
+	if (pid < 0 || (!atoi(us) && read(ends[0], &c, 1)))
 		truth_die("a run failed\n");
 	close(ends[0]);
 }
