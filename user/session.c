@@ -106,6 +106,12 @@ static int exit_code_of(int err)
 	return err == -ESRCH ? EXIT_NO_TARGET : EXIT_FAILURE;
 }
 
+/* The whole system, watched as it comes: processes that grow are looked at closer. */
+static bool zooms(const struct settings *s)
+{
+	return s->mode == MODE_AUTO && s->target.kind == TARGET_ALL && !s->layers_given;
+}
+
 static int open_source(struct session *s)
 {
 	const struct settings *set = s->settings;
@@ -114,7 +120,9 @@ static int open_source(struct session *s)
 		.interval_s = set->interval_s,
 		.heap = set->layer_on[LAYER_HEAP],
 		.map = set->layer_on[LAYER_MAP],
+		.page = set->layer_on[LAYER_PAGE],
 		.python = set->layer_on[LAYER_PYTHON],
+		.zoom = zooms(set),
 		.exact = set->mode == MODE_ALL_EXACT,
 		.sample_bytes = set->sample_bytes,
 		.budget_pct = set->budget_pct,
@@ -165,6 +173,7 @@ static int session_open(struct session *s)
 	s->query.proc_sort = s->settings->sort_given ? s->settings->sort : s->opts->view ? SORT_LIVE : SORT_GROWTH;
 	s->query.stack_sort = s->settings->sort;
 	memcpy(s->query.layer_on, s->settings->layer_on, sizeof(s->query.layer_on));
+	s->query.layer_on[LAYER_HEAP] |= zooms(s->settings);
 	s->query.native_only = s->settings->native_only;
 	s->query.python_only = s->settings->python_only;
 	s->query.by_thread = s->settings->by_thread;

@@ -7,6 +7,7 @@
 
 #include "collect/kmaps.h"
 #include "collect/procview.h"
+#include "collect/survival.h"
 #include "collect/threads.h"
 #include "sampling.h"
 #include "util/arena.h"
@@ -23,7 +24,7 @@ struct work {
 	struct snap_stackdef *defs;
 	size_t n_defs, cap_defs;
 	uint64_t now_ns;
-	bool ages_known;
+	bool ages_known, live_is_swept; /* swept: of the blocks of accounts that ended */
 };
 
 void snapshot_free(struct snapshot *s)
@@ -78,6 +79,31 @@ static struct counts counts_of(const struct sum *s, uint64_t sample_bytes)
 	};
 }
 
+/*
+ * Of page faults. What they made resident is not told when it goes. Every copy is one page, taken with probability 1/every: its share of the variance
+ * is (1 - 1/every)(every pages)², and cow_bytes is `every` pages for each.
+ */
+static struct counts page_counts_of(const struct sum *s, uint32_t every)
+{
+	uint64_t page = 4096;
+
+	return (struct counts){
+		.live_bytes = UNKNOWN_U64,
+		.live_count = UNKNOWN_U64,
+		.peak_live_bytes = UNKNOWN_U64,
+		.live_bytes_se = NAN,
+		.alloc_bytes = s->alloc_bytes,
+		.alloc_count = s->alloc_count,
+		.alloc_bytes_se = sqrt((double)s->alloc_var) * (double)page,
+		.free_bytes = UNKNOWN_U64,
+		.free_count = UNKNOWN_U64,
+		.untracked_bytes = UNKNOWN_U64,
+		.untracked_count = UNKNOWN_U64,
+		.cow_bytes = s->cow_bytes,
+		.cow_bytes_se = sqrt((double)s->cow_bytes * (double)page * (double)(every - 1)),
+	};
+}
+
 static struct snap_stack *stack_push(struct work *w)
 {
 	w->stacks = grow_to(w->stacks, &w->cap_stacks, w->n_stacks + 1, sizeof(*w->stacks));
@@ -110,44 +136,58 @@ static void take_thread(struct work *w, const struct watched *owner, uint32_t ti
 	s->thread = arena_strdup(w->arena, threads_name(w->a->threads, owner->account, owner->pid, tid));
 }
 
-/* Entries of accounts that ended leave the table as they are met. */
-static void take_sum(struct work *w, uint32_t index, struct sum *shared)
+/* Of what was counted in windows, what is still alive. A sum of which no block was met has none. */
+static void take_survivors(const struct survival *s, uint32_t sum, struct counts *c)
 {
-	struct sum sum = *shared;
+	struct survival_figures f = { 0 };
 
-	if (!sum.account)
-		return;
-	if (accounts_is_dead(w->a->accounts, sum.account)) {
-		memset((char *)shared + sizeof(shared->key), 0, sizeof(*shared) - sizeof(shared->key));
-		__atomic_store_n(&shared->key, 0, __ATOMIC_RELEASE); /* given back with counters at zero */
-		return;
-	}
-	const struct watched *owner = follow_find_account(w->a->follow, sum.account);
+	(void)survival_find(s, sum, &f);
+	c->live_bytes = f.live_bytes > 0 ? (uint64_t)llround(f.live_bytes) : 0;
+	c->live_count = f.live_count > 0 ? (uint64_t)llround(f.live_count) : 0;
+	c->live_bytes_se = f.live_bytes_se;
+	c->peak_live_bytes = UNKNOWN_U64;
+}
+
+/* A sum of an account that ended leaves the table once its blocks have left `live`, which only a walk of that tells. */
+static bool keep_dead(struct work *w, const struct sum *sum)
+{
+	enum layer layer = (enum layer)(sum->ids.id & STACK_ID_LAYER_MASK);
+	bool keep = !w->live_is_swept && (layer == LAYER_HEAP || layer == LAYER_PYTHON);
+
+	w->a->dead_sums |= keep;
+	return keep;
+}
+
+static bool take_sum(void *ctx, uint32_t index, const struct sum *sum)
+{
+	struct work *w = ctx;
+
+	if (accounts_is_dead(w->a->accounts, sum->account))
+		return keep_dead(w, sum);
+	const struct watched *owner = follow_find_account(w->a->follow, sum->account);
 	if (!owner)
-		return; /* born since the events were read: the next snapshot has it */
+		return true; /* born since the events were read: the next snapshot has it */
 	struct snap_stack *s = stack_push(w);
+	struct stack_ids ids = sum->ids;
 	s->id = owner->id;
-	sum.ids.id = stackdefs_id(w->a->defs, &sum.ids, sum.tid, &owner->id);
-	s->stack_id = sum.ids.id;
-	s->layer = (enum layer)(sum.ids.id & STACK_ID_LAYER_MASK);
-	take_thread(w, owner, sum.tid, s);
-	s->counts = counts_of(&sum, w->a->sample_bytes);
-	if (owner->window.lever) {
+	ids.id = stackdefs_id(w->a->defs, &ids, sum->tid, &owner->id);
+	s->stack_id = ids.id;
+	s->layer = (enum layer)(ids.id & STACK_ID_LAYER_MASK);
+	take_thread(w, owner, sum->tid, s);
+	if (s->layer == LAYER_PAGE)
+		s->counts = page_counts_of(sum, w->a->faults_every);
+	else
+		s->counts = counts_of(sum, w->a->sample_bytes);
+	if (owner->window.lever && s->layer != LAYER_PAGE) {
 		s->counts.live_bytes_se *= owner->window.spread;
 		s->counts.alloc_bytes_se *= owner->window.spread;
 	}
-	take_ages(w, index, s);
-	define_stack(w, &sum.ids, &owner->id);
-}
-
-static void take_sums(struct work *w)
-{
-	struct sum *sums = loader_sums(w->a->loader);
-	uint32_t n = loader_map_info(w->a->loader, KMAP_SUMS).capacity;
-
-	for (uint32_t i = 0; i < n; i++)
-		if (sums[i].key)
-			take_sum(w, i, &sums[i]);
+	if (owner->survivors)
+		take_survivors(w->a->survival, index, &s->counts);
+	if (s->layer != LAYER_PAGE)
+		take_ages(w, index, s);
+	define_stack(w, &ids, &owner->id);
+	return true;
 }
 
 static int by_stack(const void *a, const void *b)
@@ -160,17 +200,24 @@ static int by_stack(const void *a, const void *b)
 	return order;
 }
 
+static void add_known(uint64_t *sum, uint64_t v)
+{
+	*sum = *sum == UNKNOWN_U64 || v == UNKNOWN_U64 ? UNKNOWN_U64 : *sum + v;
+}
+
 static void add_counts(struct counts *to, const struct counts *c)
 {
-	to->live_bytes += c->live_bytes;
-	to->live_count += c->live_count;
+	add_known(&to->live_bytes, c->live_bytes);
+	add_known(&to->live_count, c->live_count);
 	to->peak_live_bytes = UNKNOWN_U64; /* the two may have peaked at different times */
 	to->alloc_bytes += c->alloc_bytes;
 	to->alloc_count += c->alloc_count;
-	to->free_bytes += c->free_bytes;
-	to->free_count += c->free_count;
-	to->untracked_bytes += c->untracked_bytes;
-	to->untracked_count += c->untracked_count;
+	add_known(&to->free_bytes, c->free_bytes);
+	add_known(&to->free_count, c->free_count);
+	add_known(&to->untracked_bytes, c->untracked_bytes);
+	add_known(&to->untracked_count, c->untracked_count);
+	to->cow_bytes += c->cow_bytes;
+	to->cow_bytes_se = hypot(to->cow_bytes_se, c->cow_bytes_se);
 	to->live_bytes_se = hypot(to->live_bytes_se, c->live_bytes_se);
 	to->alloc_bytes_se = hypot(to->alloc_bytes_se, c->alloc_bytes_se);
 }
@@ -242,7 +289,8 @@ static bool is_dead(uint32_t account, void *ctx)
 	return accounts_is_dead(ctx, account);
 }
 
-static void read_tables(struct work *w)
+/* 0 or -errno. A block's sum is there before the block: accounts without sums have none in `live`. */
+static int read_tables(struct work *w)
 {
 	struct assembly *a = w->a;
 	uint64_t began_ns = mono_ns();
@@ -251,17 +299,21 @@ static void read_tables(struct work *w)
 		.old_before_ns = w->now_ns - (w->now_ns - a->attached_ns) / 2,
 		.is_dead = is_dead,
 		.ctx = a->accounts,
-		.force = accounts_any_dead(a->accounts),
+		.force = a->dead_sums,
 	};
-	int walked = ages_step(a->ages, &walk);
 
+	w->live_is_swept = ages_step(a->ages, &walk) == 1;
 	w->ages_known = ages_entries(a->ages) != UINT64_MAX;
-	take_sums(w);
+	a->dead_sums = false;
+	int err = sums_each(&a->sums, take_sum, w);
+	if (err)
+		return err;
 	if (a->map)
 		ranges_each(a->ranges, take_range, w);
 	join_stacks(w);
-	if (walked == 1) /* both tables were swept whole */
+	if (!a->dead_sums)
 		accounts_buried(a->accounts, began_ns);
+	return 0;
 }
 
 static double share_pct(uint64_t part_ns, uint64_t whole_ns)
@@ -280,7 +332,8 @@ static void read_maps(struct work *w, struct snap_self *self)
 		maps[i] = (struct snap_map){ info.name, UNKNOWN_U64, places, info.bytes };
 	}
 	for (size_t i = 0; i < w->n_stacks; i++)
-		blocks += w->stacks[i].layer == LAYER_MAP ? 0 : w->stacks[i].counts.live_count;
+		if (w->stacks[i].layer == LAYER_HEAP || w->stacks[i].layer == LAYER_PYTHON)
+			blocks += w->stacks[i].counts.live_count;
 	maps[KMAP_LIVE].entries = blocks;
 	maps[KMAP_SUMS].entries = w->n_stacks;
 	maps[KMAP_STACKS].entries = stackdefs_known(w->a->defs);
@@ -398,7 +451,13 @@ int assemble(struct assembly *a, struct snapshot **ret)
 	s->seconds = a->last_ns ? (double)(w.now_ns - a->last_ns) / 1e9 : 0;
 	follow_refresh(a->follow);
 	read_windows(a, w.now_ns);
-	read_tables(&w);
+	int err = read_tables(&w);
+	if (err) {
+		free(w.stacks);
+		free(w.defs);
+		arena_free(w.arena);
+		return err;
+	}
 	s->procs = procview_list(a->follow, a->ranges, w.arena, w.now_ns, a->map, &s->n_procs);
 	s->n_stacks = w.n_stacks;
 	s->stacks = w.stacks = keep(w.arena, w.stacks, w.n_stacks, sizeof(*w.stacks));

@@ -13,6 +13,7 @@
 #include "collect/ranges.h"
 #include "collect/snapshot.h"
 #include "collect/windows.h"
+#include "probe/sums.h"
 
 /* All borrowed but what follows the blank line, which is the state between two snapshots. */
 struct assembly {
@@ -22,16 +23,20 @@ struct assembly {
 	struct ranges *ranges;
 	struct places *places;
 	struct ages *ages;
+	struct sums_table sums;
 	struct stackdefs *defs;
 	struct threads *threads;
 	const struct attacher *attacher;
 	struct windows *windows;
+	const struct survival *survival;
 	bool map, by_thread;
 	uint64_t sample_bytes; /* R of sampling rate 1 */
+	uint32_t faults_every; /* page faults that one stands for */
 
 	uint64_t n;
 	uint64_t attached_ns, last_ns, last_cpu_ns;
 	struct cpu_stat last;
+	bool dead_sums; /* sums of accounts that ended wait for a walk of `live` */
 };
 
 /* 0 or -errno. The caller frees *ret with snapshot_free. */

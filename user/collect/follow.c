@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "collect/survival.h"
 #include "collect/threads.h"
 #include "probe/gate.h"
 #include "target/cgroup.h"
@@ -51,6 +52,7 @@ static void account_ended(struct follow *f, const struct watched *w)
 	places_forget(f->places, &w->id);
 	ranges_forget(f->ranges, &w->id);
 	images_ended(f->images, w->account);
+	survival_forget(f->survival, w->account);
 	threads_forget(f->threads, w->account);
 	image_ended(f, w->id.image);
 	accounts_end(f->accounts, w->account);
@@ -370,17 +372,14 @@ int follow_scan(struct follow *f)
 	return first;
 }
 
-int follow_zoom(struct follow *f, uint32_t pid)
+void follow_zoom(struct follow *f, struct watched *w, bool in)
 {
-	struct watched *w = find_pid(f, pid);
-
-	if (!w || w->state != PROC_RUNNING)
-		return -ESRCH;
-	w->flags |= PROC_HEAP;
-	int err = follow_scan_one(f, w);
-	if (!err)
-		accounts_set_flags(f->accounts, w->account, PROC_HEAP, 0);
-	return err;
+	w->flags = in ? w->flags | PROC_HEAP : w->flags & ~(uint32_t)PROC_HEAP;
+	accounts_set_flags(f->accounts, w->account, in ? PROC_HEAP : 0, in ? 0 : PROC_HEAP);
+	if (in)
+		w->files_changed = true;
+	else
+		attacher_drop_pid(f->attacher, w->pid);
 }
 
 /* A process may be gone before it can be looked at: it has at least the name that the kernel gave with the event. */

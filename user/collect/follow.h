@@ -26,6 +26,7 @@
 #include "target/python.h"
 #include "target/select.h"
 
+struct survival;
 struct threads;
 
 struct watched {
@@ -41,6 +42,7 @@ struct watched {
 	struct proc kernel; /* figures as last read */
 	struct py_alloc *py_alloc; /* through which it allocates; NULL: no CPython, or not known (yet) */
 	uint8_t py_alloc_looks;	   /* intervals in which that is still to be found */
+	bool survivors; /* what lives of its blocks is told by collect/survival.h, for frees are not seen all the time */
 	struct window_figures window; /* how its calls were observed since the last look; lever NULL: they are not */
 	bool files_changed; /* new executable mappings: look for allocation functions */
 	bool names_changed;
@@ -71,6 +73,7 @@ struct follow {
 	struct stackdefs *defs;
 	struct accounts *accounts;
 	struct threads *threads;
+	struct survival *survival;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	uint32_t rate;		   /* at which its calls are sampled at first; 0: all are counted */
@@ -109,8 +112,11 @@ void follow_reap(struct follow *f);
 struct watched *follow_find(struct follow *f, const struct proc_key *id); /* NULL */
 size_t follow_running(const struct follow *f);
 
-/* Heap probes for a process that so far is observed by pages and mappings only. */
-int follow_zoom(struct follow *f, uint32_t pid);
+/*
+ * Heap probes for a process that so far is observed by pages and mappings only, placed by the next scan; or none any more. What was
+ * counted stays.
+ */
+void follow_zoom(struct follow *f, struct watched *w, bool in);
 
 /* The process of an account, NULL if there is none (any more). */
 struct watched *follow_find_account(struct follow *f, uint32_t account);

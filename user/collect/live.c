@@ -16,9 +16,12 @@
 #include "collect/hits.h"
 #include "collect/ring.h"
 #include "collect/scope.h"
+#include "collect/survival.h"
 #include "collect/threads.h"
 #include "collect/windows.h"
+#include "collect/zoomer.h"
 #include "probe/calibrate.h"
+#include "paging.h"
 #include "target/launch.h"
 #include "target/proc.h"
 #include "util/clock.h"
@@ -50,6 +53,8 @@ struct live_source {
 	struct scope_policy policy;
 	struct hit_costs costs;
 	struct windows *windows; /* NULL: no calls are observed */
+	struct zoomer *zoomer;
+	struct survival *survival;
 	uint64_t windows_ns;	 /* when they want their next turn */
 	uint64_t scope_changed_ns; /* 0: links of the scope before are gone */
 	uint64_t next_ns;	   /* when the next snapshot is due */
@@ -76,6 +81,8 @@ static void live_close(struct source *base)
 
 	hits_close(s->hits);
 	windows_free(s->windows);
+	zoomer_free(s->zoomer);
+	survival_free(s->survival);
 	launch_done(&s->launch);
 	attacher_free(s->attacher);
 	ring_reader_close(s->ring);
@@ -154,17 +161,34 @@ static void mind_scope(struct live_source *s, uint64_t now, double foreign_per_s
 		s->scope_changed_ns = now;
 }
 
+/* Processes that are not probed all the time: what became of the blocks that were sampled is asked of their allocators. */
+static void look_for_survivors(struct live_source *s, uint64_t now)
+{
+	for (struct watched *w = s->follow.all; w; w = w->hh.next) {
+		struct survival_target t = { .account = w->account, .pid = w->pid, .sample_bytes = s->opts.sample_bytes };
+		struct survival_status looked;
+		if (!w->window.lever || w->window.whole)
+			continue;
+		int err = w->state == PROC_RUNNING ? survival_look(s->survival, &t, now) : 0;
+		if (err < 0)
+			log_debug("pid %u: what lives of its heap can't be told: %s", w->pid, strerror(-err));
+		w->survivors = err >= 0 && survival_status(s->survival, w->account, &looked);
+	}
+}
+
 static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **ret)
 {
 	if (s->opts.target->kind == TARGET_CGROUP)
 		(void)follow_seed(&s->follow); /* the group may be gone: its processes are then, too */
 	drain(s);
 	bool gone = follow_running(&s->follow) == 0;
+	look_for_survivors(s, now);
 	int err = assemble(&s->assembly, ret);
 	if (err)
 		return err;
 	mind_scope(s, now, (*ret)->self.foreign_hits_per_s);
 	keep_maps(s, false);
+	zoomer_step(s->zoomer, now, (*ret)->self.target_overhead_pct);
 	follow_reap(&s->follow);
 	s->reported_gone = gone;
 	s->next_ns += s->interval_ns;
@@ -231,7 +255,8 @@ static uint32_t target_flags(const struct live_opts *o)
 {
 	bool heap = o->heap;
 
-	return PROC_FOLLOW | (heap ? PROC_HEAP : 0) | (o->python ? PROC_PYTHON : 0) | (o->map ? PROC_MAP : 0);
+	return PROC_FOLLOW | (heap ? PROC_HEAP : 0) | (o->python ? PROC_PYTHON : 0) | (o->map ? PROC_MAP : 0) |
+	       (o->page ? PROC_PAGE : 0);
 }
 
 static int load(struct live_source *s, char **ret_why)
@@ -345,8 +370,25 @@ static int check_functions(struct live_source *s, char **ret_why)
 	return 0;
 }
 
+/* Where page tables can't be read layer page has resident memory, and no stacks. */
+static void attach_pages(struct live_source *s)
+{
+	const char *text = getenv("TIDEMARK_FAULTS_EVERY"); /* for tests: 1 is all */
+	uint32_t every = text ? (uint32_t)strtoul(text, NULL, 10) : 0;
+
+	if (!s->opts.page)
+		return;
+	s->assembly.faults_every = every ? every : PAGING_FAULTS_EVERY;
+	int err = loader_attach_pages(s->loader, s->assembly.faults_every);
+	if (!err)
+		return;
+	log_debug("page faults can't be observed: %s", strerror(-err));
+	s->follow.flags &= ~(uint32_t)PROC_PAGE;
+}
+
 static int attach(struct live_source *s, char **ret_why)
 {
+	attach_pages(s);
 	int err = loader_attach_tracepoints(s->loader, s->opts.map);
 
 	if (err) {
@@ -392,6 +434,10 @@ static void make_windows(struct live_source *s)
 	if (err)
 		log_debug("what a hit costs can't be measured: %s", strerror(-err));
 	s->windows = windows_new(&o);
+	s->survival = survival_new(s->loader);
+	s->zoomer = zoomer_new(&s->follow, s->opts.zoom, s->opts.budget_pct);
+	if (s->opts.zoom) /* who does not grow must not pay for who does */
+		attacher_force_process(s->attacher);
 }
 
 /* 0 or -errno: a ring can't be mapped. */
@@ -406,7 +452,7 @@ static int wire(struct live_source *s)
 	int err = stackdefs_new(s->loader, s->places, s->images, &s->defs);
 	s->threads = threads_new();
 	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
-			   loader_map_info(s->loader, KMAP_SUMS).capacity);
+			   loader_map_info(s->loader, KMAP_SUMS).capacity, s->opts.sample_bytes);
 	s->follow = (struct follow){ .loader = s->loader,
 				     .attacher = s->attacher,
 				     .places = s->places,
@@ -415,6 +461,7 @@ static int wire(struct live_source *s)
 				     .defs = s->defs,
 				     .accounts = s->accounts,
 				     .threads = s->threads,
+				     .survival = s->survival,
 				     .target = s->opts.target,
 				     .flags = target_flags(&s->opts),
 				     .rate = s->opts.exact ? 0 : 1,
@@ -425,10 +472,12 @@ static int wire(struct live_source *s)
 					 .ranges = s->ranges,
 					 .places = s->places,
 					 .ages = s->ages,
+					 .sums = loader_sums(s->loader),
 					 .defs = s->defs,
 					 .threads = s->threads,
 					 .attacher = s->attacher,
 					 .windows = s->windows,
+					 .survival = s->survival,
 					 .map = s->opts.map,
 					 .by_thread = s->opts.by_thread,
 					 .sample_bytes = s->opts.sample_bytes };
@@ -482,8 +531,13 @@ int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
 int live_zoom(struct source *base, const struct proc_key *id)
 {
 	struct live_source *s = (struct live_source *)base;
+	const struct watched *w = follow_find(&s->follow, id);
+	int err = zoomer_open(s->zoomer, id);
 
-	return follow_zoom(&s->follow, id->pid);
+	if (err)
+		return err;
+	drain(s); /* its files are looked into */
+	return w->functions ? 0 : -ENOEXEC;
 }
 
 uint64_t live_kernel_bytes(const struct source *base)

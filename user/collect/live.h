@@ -13,7 +13,9 @@
 struct live_opts {
 	const struct target *target; /* borrowed, must outlive the source */
 	double interval_s;
-	bool heap, map, python;	       /* layers besides page */
+	bool heap, map, python;	       /* layers */
+	bool page;	       /* page faults by stack: resident memory is told in any case */
+	bool zoom;	       /* processes that grow get heap probes by themselves */
 	bool exact;	       /* every call is counted, whatever it costs */
 	uint64_t sample_bytes; /* R of the finest sampling */
 	double budget_pct;     /* of the CPU time that a process uses; 0: no limit */
@@ -28,7 +30,7 @@ struct live_opts {
  */
 int live_open(const struct live_opts *o, struct source **ret, char **ret_why);
 
-/* The user opened this process: heap probes for it from now on. */
+/* The user opened this process: heap probes for it from now on. 0; -ESRCH: it is gone; -ENOEXEC: it has nothing that could be probed. */
 int live_zoom(struct source *s, const struct proc_key *id);
 
 /* Upper bound of the memory of all kernel maps, bytes. */

@@ -74,7 +74,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->overhead_pct = w->window.lever ? w->window.overhead_pct : 0;
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
 		p->losses[LOSS_LATE_ATTACH] += w->late_files;
-		p->live_unknown = w->unsafe != NULL || (w->window.lever && !w->window.whole);
+		p->live_unknown = w->unsafe != NULL || (w->window.lever && !w->window.whole && !w->survivors);
 		read_memory(w, p);
 		read_limit(w, p, now_ns);
 		read_layers(w, r, p, map);
