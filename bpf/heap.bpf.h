@@ -349,8 +349,9 @@ static __always_inline __u64 word_of(__u64 addr)
 
 static __always_inline void call_extent(struct inflight *c, const struct pt_regs *ctx, const struct call_cookie *k)
 {
-	c->code_start = ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT;
-	c->code_end = ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
+	/* Between two domains of Python's may stand hooks of any library. Nothing leaves those calls but by returning. */
+	c->code_start = k->layer == LAYER_PYTHON ? 0 : ctx->ip - (__u64)(k->extent & 0xff) * NEAR_UNIT;
+	c->code_end = k->layer == LAYER_PYTHON ? ~0ull : ctx->ip + (__u64)(k->extent >> 8) * NEAR_UNIT;
 	c->site = k->site;
 	c->shape = k->shape;
 }
