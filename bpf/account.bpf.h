@@ -62,6 +62,7 @@ __noinline __u32 sum_find_or_make(__u32 account, struct stack_ids *ids)
 	__u64 was = __sync_val_compare_and_swap(&s->key, 0, key);
 	if (was && was != key)
 		return SUM_AGAIN; /* another new stack took it meanwhile */
+	__sync_fetch_and_or(&sum_marks[free_at / SUM_MARK_BITS & (SUM_MARKS - 1)], 1ull << free_at % SUM_MARK_BITS);
 	/* Its counters are zero: who gives a place back leaves it so. Two that are first at once write the same here. */
 	s->ids = *ids;
 	s->tid = cfg.by_thread ? bpf_get_current_task_btf()->pid : 0;

@@ -17,6 +17,9 @@ const volatile struct sampling_tables sampling = {};
 /* Image numbers, shared with user space, which numbers the processes it finds at start. In .bss, which it maps. */
 __u32 next_image;
 
+/* Places of `sums` that are taken (include/abi.h). */
+__u64 sum_marks[SUM_MARKS];
+
 /* enum probe_scope in force; set by user space. */
 __u32 scope;
 
@@ -41,7 +44,7 @@ struct {
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 131072); /* user; cfg.sum_mask + 1 */
+	__uint(max_entries, SUMS_MAX); /* cfg.sum_mask + 1 */
 	__uint(map_flags, BPF_F_MMAPABLE);
 	__type(key, __u32);
 	__type(value, struct sum);

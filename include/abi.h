@@ -124,6 +124,10 @@ struct stack_ids {
  * over SUM_PROBES places by sum_key(); two entries of one stack (two processors were first at once) add up.
  */
 #define SUM_PROBES 16
+#define SUMS_MAX 131072 /* places; a power of two */
+/* Which places are taken, one bit each: the table is large, and mostly empty. Set once the place is taken, cleared before it is given back. */
+#define SUM_MARK_BITS 64
+#define SUM_MARKS (SUMS_MAX / SUM_MARK_BITS)
 
 struct sum {
 	__u64 key; /* sum_key(); 0: free */

@@ -155,11 +155,6 @@ bool accounts_is_dead(const struct accounts *a, uint32_t account)
 	return a->dead && dead_find(a, account);
 }
 
-bool accounts_any_dead(const struct accounts *a)
-{
-	return a->dead != NULL;
-}
-
 /* The kernel side may give out this turn of its slot again. */
 static void free_turn(struct accounts *a, uint32_t account)
 {

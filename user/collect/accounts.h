@@ -36,7 +36,6 @@ void accounts_answer(struct accounts *a, uint32_t account);
 
 void accounts_end(struct accounts *a, uint32_t account);
 bool accounts_is_dead(const struct accounts *a, uint32_t account);
-bool accounts_any_dead(const struct accounts *a);
 void accounts_buried(struct accounts *a, uint64_t before_ns); /* nothing is left of those that ended before */
 
 #endif

@@ -283,23 +283,26 @@ static void child_work(void *ctx)
 
 /* --- the parent --- */
 
-/* Takes the account's sums out. How many there were, and how many calls they hold. */
-static size_t sums_remove(const struct loader *l, uint32_t account, uint64_t *ret_calls)
-{
-	struct sum *sums = loader_sums(l);
-	uint32_t n = loader_map_info(l, KMAP_SUMS).capacity;
-	size_t found = 0;
+/* The sums of an account, and the calls that they hold. */
+struct traces {
+	const struct loader *loader;
+	uint32_t account;
+	size_t sums;
+	uint64_t calls;
+};
 
-	*ret_calls = 0;
-	for (uint32_t i = 0; i < n; i++) {
-		if (!sums[i].key || sums[i].account != account)
-			continue;
-		found++;
-		*ret_calls += sums[i].alloc_count;
-		(void)bpf_map_delete_elem(loader_map_fd(l, KMAP_STACKS), &sums[i].ids.native); /* 0: there is none */
-		memset(&sums[i], 0, sizeof(sums[i]));
-	}
-	return found;
+/* Of the account: counted and taken out. */
+static bool trace_take(void *ctx, uint32_t index, const struct sum *sum)
+{
+	struct traces *t = ctx;
+
+	(void)index;
+	if (sum->account != t->account)
+		return true;
+	t->sums++;
+	t->calls += sum->alloc_count;
+	(void)bpf_map_delete_elem(loader_map_fd(t->loader, KMAP_STACKS), &sum->ids.native); /* 0: there is none */
+	return false;
 }
 
 static void stats_clear(const struct loader *l)
@@ -318,21 +321,22 @@ static void stats_clear(const struct loader *l)
 static void traces_remove(struct calibration *c, pid_t pid, bool ran)
 {
 	struct proc *p = slot_of(c->loader, (uint32_t)pid);
-	uint64_t calls = 0;
-	size_t sums = p ? sums_remove(c->loader, p->account, &calls) : 0;
+	struct traces t = { .loader = c->loader, .account = p ? p->account : 0 };
+	struct sums_table table = loader_sums(c->loader);
 
 	if (p) {
+		(void)sums_each(&table, trace_take, &t); /* what can't be read shows as sums that are missing */
 		p->swept = p->used;
 		__atomic_store_n(&p->tgid, 0, __ATOMIC_RELEASE);
 	}
 	stats_clear(c->loader);
 	for (uint32_t i = 0; ran && i < c->trial->rounds; i++) {
-		if (sums < 2)
+		if (t.sums < 2)
 			c->trial->ns[BATCH_BODY_STACK][i] = NAN;
-		for (int b = BATCH_KERNEL_NR; b < BATCH_NR && !calls; b++)
+		for (int b = BATCH_KERNEL_NR; b < BATCH_NR && !t.calls; b++)
 			c->trial->ns[b][i] = NAN;
 	}
-	log_debug("calibration: %zu sums, %llu calls were booked", sums, (unsigned long long)calls);
+	log_debug("calibration: %zu sums, %llu calls were booked", t.sums, (unsigned long long)t.calls);
 }
 
 static int measure_in_child(struct calibration *c, struct hit_costs *ret)

@@ -145,7 +145,7 @@ static int map_table(struct loader *l, enum kernel_map id)
 
 static int map_tables(struct loader *l)
 {
-	static const enum kernel_map tables[] = { KMAP_PROCS, KMAP_SUMS,  KMAP_PYTHONS,
+	static const enum kernel_map tables[] = { KMAP_PROCS, KMAP_PYTHONS,
 						  KMAP_PAGES, KMAP_RULES, KMAP_RANGES };
 	int err = 0;
 
@@ -315,9 +315,9 @@ struct proc *loader_procs(const struct loader *l)
 	return l->tables[KMAP_PROCS].at;
 }
 
-struct sum *loader_sums(const struct loader *l)
+struct sums_table loader_sums(const struct loader *l)
 {
-	return l->tables[KMAP_SUMS].at;
+	return (struct sums_table){ loader_map_fd(l, KMAP_SUMS), (uint64_t *)l->skel->bss->sum_marks };
 }
 
 struct python_info *loader_pythons(const struct loader *l)

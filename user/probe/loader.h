@@ -11,6 +11,7 @@
 
 #include "abi.h"
 #include "probe/features.h"
+#include "probe/sums.h"
 #include "probe/unwind.h"
 #include "python.h"
 
@@ -64,10 +65,11 @@ void loader_set_scope(struct loader *l, enum probe_scope scope);
 /* Takes the next image number from the counter that the programs share. */
 uint32_t loader_new_image(struct loader *l);
 
-/* The tables that both sides map, whole: `procs` has PROC_SLOTS elements, `sums` its map's capacity. They live as long as the loader. */
+/* The tables that both sides map, whole: `procs` has PROC_SLOTS elements. They live as long as the loader. */
 struct proc *loader_procs(const struct loader *l);
-struct sum *loader_sums(const struct loader *l);
 struct python_info *loader_pythons(const struct loader *l); /* PYTHON_INFOS */
+
+struct sums_table loader_sums(const struct loader *l);
 
 /* The unwind tables; blocks of rows are made on demand and stay. Lives as long as the loader. */
 struct unwind_area loader_unwind_area(struct loader *l);
