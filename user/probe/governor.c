@@ -75,13 +75,12 @@
 #define PERIOD_MAX_NS (3600 * SECOND) /* none of ours */
 #define CPUS_MAX 8192		      /* NR_CPUS of x86-64: Linux 6.18, arch/x86/Kconfig */
 
-#define LIMIT_PERIODS 4 /* allowances that one slice may cost */
-#define LIMIT_CPU_SHARE \
-	0.1 /* limits are those of a process that uses at least this much of a core: an idle one may wake up */
+#define LIMIT_PERIODS 4	    /* allowances that one slice may cost */
+#define LIMIT_CPU_SHARE 0.1 /* limits suppose at least this much of a core: an idle process may wake up */
 #define LIMIT_HITS_MIN 1024 /* hits are counted in steps of HITS_STEP per thread */
 
-#define SLOWDOWN_SHARE \
-	0.75 /* of the CPU time in slices may be cost: with calibration 10 % off the rest is known to 30 % */
+#define SLOWDOWN_FADE_NS (60 * SECOND) /* a ratio of ratios scatters: more is remembered */
+#define SLOWDOWN_SHARE 0.75 /* of the CPU time in slices: with calibration 10 % off, the rest is known to 30 % */
 
 #define CALM_PERIODS 5
 #define WAIT_FIRST 2 /* longest periods without probes... */
@@ -169,20 +168,22 @@ static double demand_of(const struct governor_past *p)
 	return p->probed_cpu_ns >= 1 ? (p->entry_ns + p->sampled_ns) / p->probed_cpu_ns : NAN;
 }
 
-static void fade(struct governor_past *p, double keep)
+static void fade(struct governor_past *p, double wall_ns)
 {
+	double keep = exp(-wall_ns / FADE_NS), keep_slices = exp(-wall_ns / SLOWDOWN_FADE_NS);
+
 	p->wall_ns *= keep;
 	p->attached_ns *= keep;
 	p->cpu_ns *= keep;
 	p->cost_ns *= keep;
-	p->slice_wall_ns *= keep;
-	p->slice_attached_ns *= keep;
-	p->slice_cpu_ns *= keep;
-	p->slice_attached_cpu_ns *= keep;
-	p->slice_cost_ns *= keep;
 	p->probed_cpu_ns *= keep;
 	p->entry_ns *= keep;
 	p->sampled_ns *= keep;
+	p->slice_wall_ns *= keep_slices;
+	p->slice_attached_ns *= keep_slices;
+	p->slice_cpu_ns *= keep_slices;
+	p->slice_attached_cpu_ns *= keep_slices;
+	p->slice_cost_ns *= keep_slices;
 }
 
 /*
@@ -201,7 +202,7 @@ static void believe(struct governor_past *p, double look_demand, double look_cpu
 	p->sampled_ns *= factor;
 }
 
-/* Work is CPU time less cost. Sums of many slices: one alone says little. */
+/* Work is CPU time less cost. */
 static double slowdown_of(const struct governor_past *p)
 {
 	double within_ns = p->slice_attached_cpu_ns - p->slice_cost_ns;
@@ -245,7 +246,7 @@ static double learn(struct governor *g, const struct hit_costs *costs, const str
 	double cpu_ns = fmax((double)seen->cpu_ns, cost_ns); /* it was paid, whatever the clocks have told so far */
 
 	g->cpu_share = cpu_ns / wall_ns;
-	fade(p, exp(-wall_ns / FADE_NS));
+	fade(p, wall_ns);
 	p->wall_ns += wall_ns;
 	p->attached_ns += attached_ns;
 	p->cpu_ns += cpu_ns;

@@ -53,9 +53,9 @@ struct governor {
 	double attached_share; /* of the wall time, the same; NAN */
 	/*
 	 * Work per wall time outside of the slices, over that within. What was seen in slices stands for so much more than its share of the
-	 * time: 1 for a paced process, 1.13 for a service that is short of CPU and loses 12 % of it while probed. NAN: always attached, or not
-	 * known, or so much of the slice is cost (SLOWDOWN_SHARE) that no figure can be given: what was seen is then too low by more
-	 * than fourfold.
+	 * time: 1 for a paced process, 1.13 for a service that is short of CPU and loses 12 % of it while probed. Over a minute or so; it
+	 * scatters, also below 1, and to cut that off would be a bias. NAN: always attached, or not known, or so much of the slice is
+	 * cost (SLOWDOWN_SHARE) that no figure can be given: what was seen is then too low by more than fourfold.
 	 */
 	double slowdown;
 	/*
