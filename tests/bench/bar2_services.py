@@ -8,7 +8,7 @@ import subprocess
 import tempfile
 
 import services
-from common import BENCH, HERE, Observer, Spoken, against, h, in_turn, libc_of, main, own_libc, spread
+from common import BENCH, HERE, Observer, Spoken, against, each_part, h, in_turn, libc_of, main, own_libc, spread
 
 SETTLE_S = 3  # under load, after the attach: the governor is to have found its way
 TOOLS = {"default": (), "auto": ("--mode", "auto", "--budget", "0"), "exact": ("--mode", "exact", "--layer", "heap"), "pages": ("--mode", "pages")}
@@ -135,7 +135,7 @@ def flask(report, settings):
     with services.Flask(own_libc()) as service:
         phases = Phases(service, settings)
         ways = {n: lambda n=n: phases.observed(n) for n in TOOLS} | {"memleak": phases.memleak} | others(phases)
-        turns = in_turn(phases.bare, ways, rounds)
+        turns = in_turn(phases.bare, ways, rounds, often=("default", "pages"))
     bars = {(n, "per_s"): kept for n, kept in KEPT.items()} | {("default", "p99"): P99_RATIO}
     for figure, text in (("per_s", "throughput"), ("p99", "99th percentile of the latency, ms")):
         report.section(f"2. Flask under gunicorn, one worker, wrk: {text} against bare ({rounds} rounds in turn)", "least", "median", "most")
@@ -163,11 +163,7 @@ def pgbench(report, settings):
 
 
 def service(report, settings):
-    for part in (flask, redis, pgbench):
-        try:
-            part(report, settings)
-        except h.Skip as e:
-            report.note(f"{part.__name__}: skipped: {e}")
+    each_part(report, {p.__name__: lambda p=p: p(report, settings) for p in (flask, redis, pgbench)})
 
 
 if __name__ == "__main__":

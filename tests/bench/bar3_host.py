@@ -9,7 +9,7 @@ import statistics
 import subprocess
 import time
 
-from common import BENCH, TOOL, Observer, Spoken, against, cpu_seconds, die_with_parent, h, main, memory_of, own_libc, spread
+from common import BENCH, TOOL, Observer, Spoken, against, cpu_seconds, die_with_parent, each_part, h, main, memory_of, own_libc, spread
 from services import PYTHON
 
 CROWD = 300
@@ -147,8 +147,7 @@ def one_busy(report, settings, env):
 
 def host(report, settings):
     env = own_libc()
-    for part in (whole_host, many_exact, one_busy):
-        part(report, settings, env)
+    each_part(report, {p.__name__: lambda p=p: p(report, settings, env) for p in (whole_host, many_exact, one_busy)})
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import statistics
 import time
 
 import services
-from common import Observer, cpu_seconds, h, in_turn, main, own_libc, spread
+from common import Observer, cpu_seconds, each_part, h, in_turn, main, own_libc, spread
 
 BUDGETS = (1, 2, 5, 10)
 HELD = 1.25       # times the budget
@@ -135,14 +135,14 @@ def governor(report, settings):
     subjects = (("Flask under wrk", lambda: services.Flask(env), 0), ("redis under redis-benchmark", lambda: services.Redis(env), 0),
                 ("a storm of malloc in 8 threads", lambda: services.Storm(env), 0),
                 (f"idle {CYCLE_S[0]} s, storm {CYCLE_S[1]} s", lambda: services.Storm(env, 8, *CYCLE_S), sum(CYCLE_S)))
-    for title, make, whole in subjects:
-        try:
-            with make() as service:
-                service.load_steadily()
-                service.wait_for(lambda: service.work() > 0, "the load begins")
-                hold(report, Subject(service, settings, whole), title, rounds)
-        except h.Skip as e:
-            report.note(f"{title}: skipped: {e}")
+
+    def one(title, make, whole):
+        with make() as service:
+            service.load_steadily()
+            service.wait_for(lambda: service.work() > 0, "the load begins")
+            hold(report, Subject(service, settings, whole), title, rounds)
+
+    each_part(report, {s[0]: lambda s=s: one(*s) for s in subjects})
 
 
 if __name__ == "__main__":

@@ -159,9 +159,12 @@ class Turns:
         return [v[i] / ((v[i - 1] + v[i + 1]) / 2) for i in range(1, len(v) - 1) if v[i - 1] + v[i + 1] > 0]
 
 
-def in_turn(bare, variants, rounds):
-    """bare, one, bare, another, bare...: each is a call that returns {figure: value}. The order turns from round to round."""
-    turns, names = Turns(variants), list(variants)
+def in_turn(bare, variants, rounds, often=()):
+    """
+    bare, one, bare, another, bare...: each is a call that returns {figure: value}. The order turns from round to round. `often`: those of which small
+    differences count, twice per round.
+    """
+    turns, names = Turns(variants), [*variants, *often]
     turns.bare.append(bare())
     for n in range(rounds):
         for i in range(len(names)):
@@ -194,9 +197,13 @@ class Observer:
                                  env=env)
         self.pid, self._offset, self._ticks, self._tail, self.lines = self.process.pid, 0, 0, b"", []
 
-    def ticks(self):
+    def alive(self):
         if self.process.p.poll() is not None:
-            raise h.Failure(f"tidemark ended with {self.process.p.returncode}: {self.process.errors().strip()}")
+            code = self.process.wait(10)
+            raise h.Failure(f"tidemark ended with {code}: {self.process.errors().strip()}")
+
+    def ticks(self):
+        self.alive()
         if self.path.exists():
             with open(self.path, "rb") as f:
                 f.seek(self._offset)
@@ -383,11 +390,26 @@ def main(bench):
     run_all({bench.__name__: bench}, options_of(sys.argv[1:]))
 
 
+def each_part(report, parts):
+    """parts: {name: call}. One that fails or can't be run does not keep the others from it; Failure at the end."""
+    failed = []
+    for name, part in parts.items():
+        try:
+            part()
+        except h.Skip as e:
+            report.note(f"{name}: skipped: {e}")
+        except (h.Failure, OSError, subprocess.SubprocessError) as e:
+            failed.append(name)
+            report.note(f"{name}: FAILED: {e}")
+    h.check(not failed, f"in part: {', '.join(failed)}")
+
+
 def run_all(benches, options):
     """Every bench, also after one that failed. Exit 1 when one failed; a missed bar is no failure: it stands in the table."""
     if os.geteuid():
         sys.exit("bench: probes need root")
-    h.check(TOOL.exists(), f"{TOOL} is not built")
+    if not TOOL.exists():
+        sys.exit(f"bench: {TOOL} is not built")
     version = subprocess.run([TOOL, "--version"], capture_output=True, text=True, check=True).stdout.strip()
     report, failed = Report(options.out), []
     report.title(f"{version}, kernel {os.uname().release}, {os.cpu_count()} CPUs")

@@ -30,23 +30,30 @@ class Timeline(threading.Thread):
         return [ns for began, ended, ns, _ in self.rounds if began >= first and ended <= last]
 
 
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.go = False
+        self.join(30)
+
+
 def kill_once(target, env, moment):
     """One life of Tidemark."""
-    timeline = Timeline(target)
-    timeline.start()
     born = time.monotonic()
-    time.sleep(0.2)
-    with Observer("-p", target.pid, "--mode", "exact", env=env) as tool:
-        started = time.monotonic()
-        time.sleep(moment)
-        h.check(tool.process.p.poll() is None, "tidemark ended by itself")
-        killed = time.monotonic()
-        tool.end(signal.SIGKILL)
-    gone = time.monotonic()
-    time.sleep(0.3)
-    left = len(h.patched_bytes(target.pid, only=libc_of(target.pid)))
-    ended, timeline.go = time.monotonic(), False
-    timeline.join(30)
+    with Timeline(target) as timeline:
+        time.sleep(0.2)
+        with Observer("-p", target.pid, "--mode", "exact", env=env) as tool:
+            started = time.monotonic()
+            time.sleep(moment)
+            tool.alive()
+            killed = time.monotonic()
+            tool.end(signal.SIGKILL)
+        gone = time.monotonic()
+        time.sleep(0.3)
+        left = len(h.patched_bytes(target.pid, only=libc_of(target.pid)))
+        ended = time.monotonic()
     h.check(not timeline.error and target.p.poll() is None, "the target did not outlive the kill")
     # Ticks tell Unix time.
     attached = next((t["ts"] - time.time() + time.monotonic() for t in tool.of("tick")), None)
