@@ -36,7 +36,7 @@ static __always_inline struct event *map_event(struct proc *p, __u32 kind)
 }
 
 /* The stack begins where the kernel was entered: most often in libc's wrapper, which user space knows by its name. */
-static __always_inline void syscall_stack(struct proc *p, struct thread_state *t, __u16 site, struct stack_ids *ret)
+static __always_inline void user_stack(struct proc *p, struct thread_state *t, __u16 site, enum layer layer, struct stack_ids *ret)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	struct stack_start from = { .site = site };
@@ -44,7 +44,12 @@ static __always_inline void syscall_stack(struct proc *p, struct thread_state *t
 	from.pc = BPF_CORE_READ(regs, ip);
 	from.bp = BPF_CORE_READ(regs, bp);
 	from.sp = BPF_CORE_READ(regs, sp);
-	stack_take(p, t, &from, LAYER_MAP, ret);
+	stack_take(p, t, &from, layer, ret);
+}
+
+static __always_inline void syscall_stack(struct proc *p, struct thread_state *t, __u16 site, struct stack_ids *ret)
+{
+	user_stack(p, t, site, LAYER_MAP, ret);
 }
 
 static __always_inline void map_announce(struct proc *p, __u32 kind, const struct map_call *c)

@@ -164,6 +164,14 @@ struct {
 	__type(value, struct cpu_stat);
 } cpu_stats SEC(".maps");
 
+/* Page faults until the next one that is looked at. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} fault_turns SEC(".maps");
+
 /* Losses that belong to no process that is (still) followed. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

@@ -109,7 +109,7 @@ static __always_inline void proc_fill(struct proc *p, __u32 slot, __u32 tgid, co
 	p->layout_asked = 0;
 	p->rate = b->rate;
 	p->spent = 0;
-	p->hits = p->returns = p->sampled = p->body_ns = p->hits_limit = 0;
+	p->hits = p->returns = p->sampled = p->body_ns = p->hits_limit = p->given_back_bytes = 0;
 	p->window_end_ns = cfg.windowed ? 0 : WINDOW_ALWAYS;
 	p->scale = 0;
 	p->booked_bytes = p->booked_var = 0;

@@ -61,6 +61,26 @@ struct map_call {
 #define NO_UNROLL
 #endif
 
+/* How a process's page tables look around one address. */
+#define VIEW_PAGES 64
+
+struct page_view {
+	__u64 table;   /* that holds the page's entry; 0: none */
+	__u64 pfn;     /* the page's number in physical memory; 0: none that counts */
+	__u64 present; /* a bit for each of VIEW_PAGES pages: resident */
+	__u64 hugetlb; /* pages of hugetlbfs that the process has */
+	__u32 first;   /* the first of these pages' index in its table */
+	__u32 huge;
+};
+
+/* A page fault between its two ends. */
+struct fault {
+	__u64 addr; /* 0: none */
+	__u32 every; /* faults that this one stands for */
+	__u32 may_copy;
+	struct page_view before, after;
+};
+
 #define TRACKED_LAYERS 2 /* heap, python: layers whose calls nest */
 
 /*
@@ -185,6 +205,7 @@ struct thread_state {
 	struct inflight call[TRACKED_LAYERS];
 	struct wrap wrap;
 	struct map_call map;
+	struct fault fault;
 	struct recent_sum recent[RECENT_SUMS];
 	/* Of a heap call. Not on the programs' own stack: there are 512 bytes of that for a whole chain of calls, on 6.1 in steps of 32 per call. */
 	struct stack_start start;

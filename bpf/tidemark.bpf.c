@@ -7,6 +7,10 @@
  *   on_free_enter             frees
  *   on_wrap_enter             operator new where it reaches malloc
  *   on_map_enter, _exit       mmap, munmap, mremap, brk
+ *   on_user_fault, on_kernel_fault, on_faulted
+ *                             page faults: one begins, one was handled
+ *   on_madvise                memory given back
+ *   on_paging                 run by user space to learn how page tables are read
  *   on_fork, on_exec, on_exit process life
  */
 #include "vmlinux.h"
@@ -17,6 +21,7 @@
 
 #include "heap.bpf.h"
 #include "mapping.bpf.h"
+#include "pages.bpf.h"
 
 char LICENSE[] SEC("license")
 = "GPL";
@@ -164,6 +169,36 @@ SEC("tracepoint")
 int on_map_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	return map_exit(ctx);
+}
+
+SEC("tp_btf/page_fault_user")
+int BPF_PROG(on_user_fault, unsigned long addr, struct pt_regs *regs, unsigned long error)
+{
+	return fault_begin(addr, error);
+}
+
+SEC("tp_btf/page_fault_kernel")
+int BPF_PROG(on_kernel_fault, unsigned long addr, struct pt_regs *regs, unsigned long error)
+{
+	return fault_begin(addr, error);
+}
+
+SEC("perf_event")
+int on_faulted(struct bpf_perf_event_data *ctx)
+{
+	return fault_end();
+}
+
+SEC("tracepoint")
+int on_madvise(struct trace_event_raw_sys_exit *ctx)
+{
+	return madvise_done(ctx);
+}
+
+SEC("raw_tp")
+int on_paging(struct bpf_raw_tracepoint_args *ctx)
+{
+	return paging_ask(ctx->args[0]);
 }
 
 SEC("tp_btf/sched_process_fork")

@@ -37,6 +37,7 @@ enum proc_flag {
 	PROC_NO_RETURN = 1 << 6,  /* return probes would harm it: allocations are counted, not tracked */
 	PROC_TIGHT = 1 << 7,	  /* allocations of any size may fail in it (RLIMIT_AS, strict overcommit) */
 	PROC_PYTHON = 1 << 8,	  /* calls of its Python's allocators are counted */
+	PROC_PAGE = 1 << 9,	  /* page faults are counted */
 };
 
 /*
@@ -76,6 +77,7 @@ struct proc {
 	__u64 booked_bytes,
 		booked_var; /* allocations counted, heap and python, weights and scales in them: what one window found */
 	__u64 hits_limit;   /* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
+	__u64 given_back_bytes; /* of addresses, by madvise(MADV_DONTNEED, MADV_FREE) */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
 	__u64 losses[LOSS_NR];
@@ -140,6 +142,7 @@ struct sum {
 	__u64 peak_live_bytes;
 	__u64 alloc_var,
 		gone_var; /* sampling variance of what was allocated, and of what is not live any more: SAMPLE_VAR_UNIT² */
+	__u64 cow_bytes; /* layer page, whose alloc_var is in pages²: copied on write */
 };
 
 /* How the unwinding of a stack ended. */
@@ -169,7 +172,7 @@ struct stack {
 };
 
 /* Sites below SITE_FIRST_PROBE are system calls; the rest come from the attach cookie. */
-enum site { SITE_NONE, SITE_MMAP, SITE_MREMAP, SITE_BRK, SITE_FIRST_PROBE = 16 };
+enum site { SITE_NONE, SITE_MMAP, SITE_MREMAP, SITE_BRK, SITE_FAULT, SITE_FIRST_PROBE = 16 };
 
 enum event_kind {
 	EVENT_FORK,	   /* id: the child, other: the parent */
@@ -262,10 +265,10 @@ struct config {
 _Static_assert(sizeof(struct proc_key) == 16, "proc_key");
 _Static_assert(sizeof(struct live_block) == 16, "live_block");
 _Static_assert(sizeof(struct live_bucket) == 24 * LIVE_WAYS, "live_bucket");
-_Static_assert(sizeof(struct sum) == 112, "sum");
+_Static_assert(sizeof(struct sum) == 120, "sum");
 _Static_assert(sizeof(struct stack) == 24 + 8 * STACK_MAX_FRAMES, "stack");
 _Static_assert(sizeof(struct event) == 40 + sizeof(struct proc), "event");
-_Static_assert(sizeof(struct proc) == 136 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
+_Static_assert(sizeof(struct proc) == 144 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
 _Static_assert(1 << PROC_SLOT_BITS == PROC_SLOTS, "slots");
 
 #endif

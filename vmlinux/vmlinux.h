@@ -127,6 +127,7 @@ struct task_struct {
 	struct signal_struct *signal;
 	struct css_set *cgroups;
 	struct uprobe_task *utask;
+	int pagefault_disabled;
 	struct thread_struct thread;
 };
 
@@ -185,6 +186,8 @@ struct uprobes_state {
 	struct xol_area *xol_area;
 };
 
+typedef atomic64_t atomic_long_t;
+
 struct mm_struct {
 	atomic_t mm_count;
 	long unsigned int mmap_base;
@@ -196,6 +199,7 @@ struct mm_struct {
 	long unsigned int brk;
 	long unsigned int start_stack;
 	struct uprobes_state uprobes_state;
+	atomic_long_t hugetlb_usage;
 };
 
 struct xol_area {

@@ -79,15 +79,17 @@ static void layer_add(struct counts *sum, const struct counts *c)
 	sum->untracked_count = sum_known(sum->untracked_count, c->untracked_count);
 	sum->live_bytes_se += c->live_bytes_se * c->live_bytes_se;
 	sum->alloc_bytes_se += c->alloc_bytes_se * c->alloc_bytes_se;
+	sum->cow_bytes = sum_known(sum->cow_bytes, c->cow_bytes);
+	sum->cow_bytes_se += c->cow_bytes_se * c->cow_bytes_se;
 }
 
 /* Stacks say which pages came; what is resident is the kernel's figure, and what went is known to nobody. */
 static void finish_pages(struct counts *c, const struct snap_proc *p, bool has_stacks)
 {
-	if (!has_stacks) {
-		c->alloc_bytes = c->alloc_count = UNKNOWN_U64;
+	if (!has_stacks && !p->faults_counted) {
+		c->alloc_bytes = c->alloc_count = c->cow_bytes = UNKNOWN_U64;
 		c->untracked_bytes = c->untracked_count = UNKNOWN_U64;
-		c->alloc_bytes_se = NAN;
+		c->alloc_bytes_se = c->cow_bytes_se = NAN;
 	}
 	c->live_bytes = p->rss_bytes;
 	c->live_bytes_se = p->rss_bytes == UNKNOWN_U64 ? NAN : 0;
@@ -103,6 +105,7 @@ static void layer_finish(struct model_layer *l, enum layer layer, const struct s
 	l->on = p->layer_on[layer];
 	c->live_bytes_se = sqrt(c->live_bytes_se);
 	c->alloc_bytes_se = sqrt(c->alloc_bytes_se);
+	c->cow_bytes_se = sqrt(c->cow_bytes_se);
 	c->peak_live_bytes = p->peak_live_bytes[layer];
 	if (layer == LAYER_PAGE)
 		finish_pages(c, p, has_stacks);

@@ -189,7 +189,8 @@ uint16_t site_of(const struct family_func *f)
 const char *site_name(uint16_t site)
 {
 	static const char *const calls[SITE_FIRST_PROBE] = {
-		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk"
+		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk",
+		[SITE_FAULT] = "page fault"
 	};
 
 	size_t row = site >= SITE_FIRST_PROBE ? (size_t)(site - SITE_FIRST_PROBE) : SIZE_MAX;

@@ -56,9 +56,9 @@ int link_create_multi(const struct link_multi *l)
 }
 
 /* The link keeps the event alive, so its descriptor can be closed. */
-static int link_perf_event(int prog_fd, struct perf_event_attr *pa, int pid, uint64_t cookie)
+static int link_perf_event(int prog_fd, struct perf_event_attr *pa, int pid, int cpu, uint64_t cookie)
 {
-	long event = syscall(SYS_perf_event_open, pa, pid, pid < 0 ? 0 : -1, -1, PERF_FLAG_FD_CLOEXEC);
+	long event = syscall(SYS_perf_event_open, pa, pid, cpu, -1, PERF_FLAG_FD_CLOEXEC);
 	if (event < 0)
 		return -errno;
 	_cleanup_(closep) int fd = (int)event;
@@ -85,7 +85,7 @@ int link_create_uprobe(int prog_fd, const char *path, uint64_t offset, uint64_t 
 		.uprobe_path = (uintptr_t)path,
 		.probe_offset = offset,
 	};
-	return link_perf_event(prog_fd, &pa, pid ? (int)pid : -1, cookie);
+	return link_perf_event(prog_fd, &pa, pid ? (int)pid : -1, pid ? -1 : 0, cookie);
 }
 
 /*
@@ -140,5 +140,17 @@ int link_create_tracepoint(int prog_fd, const char *event)
 		.config = id,
 		.sample_period = 1,
 	};
-	return link_perf_event(prog_fd, &pa, -1, 0);
+	return link_perf_event(prog_fd, &pa, -1, 0, 0);
+}
+
+int link_create_software(int prog_fd, uint64_t event, int cpu)
+{
+	struct perf_event_attr pa = {
+		.size = sizeof(pa),
+		.type = PERF_TYPE_SOFTWARE,
+		.config = event,
+		.sample_period = 1,
+	};
+
+	return link_perf_event(prog_fd, &pa, -1, cpu, 0);
 }

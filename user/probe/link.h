@@ -34,4 +34,7 @@ int link_create_uprobe(int prog_fd, const char *path, uint64_t offset, uint64_t 
 /* A tracepoint by its path below events/, e.g. "syscalls/sys_enter_mmap", through a perf event. */
 int link_create_tracepoint(int prog_fd, const char *event);
 
+/* Every occurrence of one of the kernel's own events (PERF_COUNT_SW_*) on a processor. -ENODEV: it is off. */
+int link_create_software(int prog_fd, uint64_t event, int cpu);
+
 #endif

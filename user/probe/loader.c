@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "probe/faults.h"
 #include "probe/link.h"
 #include "probe/sample_tables.h"
 #include "sampling.h"
@@ -33,6 +34,10 @@ struct loader {
 	struct bpf_link *life[3];
 	int map_links[MAP_LINKS_MAX];
 	int n_map_links;
+	struct bpf_link *faults[2]; /* where they begin */
+	int *fault_ends, madvise_link;
+	size_t n_fault_ends;
+	void *zeros;
 	/* The tables that both sides map, and how many bytes of each. */
 	struct table {
 		void *at;
@@ -160,6 +165,10 @@ static void choose_programs(struct tidemark_bpf *s, const struct features *f)
 	struct bpf_program *entries[] = { s->progs.on_alloc_enter, s->progs.on_alloc_exit, s->progs.on_free_enter,
 					  s->progs.on_wrap_enter };
 
+	bool faults = libbpf_find_vmlinux_btf_id("page_fault_user", BPF_TRACE_RAW_TP) > 0;
+
+	bpf_program__set_autoload(s->progs.on_user_fault, faults);
+	bpf_program__set_autoload(s->progs.on_kernel_fault, faults);
 	bpf_program__set_autoload(s->progs.on_alloc_session, f->session);
 	bpf_program__set_autoload(s->progs.on_alloc_enter, !f->session);
 	bpf_program__set_autoload(s->progs.on_alloc_exit, !f->session);
@@ -227,6 +236,19 @@ int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why
 	return 0;
 }
 
+static void detach_pages(struct loader *l)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(l->faults); i++)
+		if (l->faults[i])
+			(void)bpf_link__destroy(l->faults[i]); /* closes a descriptor: can't fail usefully */
+	for (size_t i = 0; i < l->n_fault_ends; i++)
+		(void)close(l->fault_ends[i]);
+	free(l->fault_ends);
+	if (l->madvise_link > 0)
+		(void)close(l->madvise_link);
+	faults_forget_zeros(l->zeros);
+}
+
 void loader_free(struct loader *l)
 {
 	if (!l)
@@ -236,6 +258,7 @@ void loader_free(struct loader *l)
 			(void)bpf_link__destroy(l->life[i]); /* closes a descriptor: can't fail usefully */
 	for (int i = 0; i < l->n_map_links; i++)
 		(void)close(l->map_links[i]);
+	detach_pages(l);
 	for (size_t i = 0; i < KMAP_NR; i++)
 		if (l->tables[i].at)
 			(void)munmap(l->tables[i].at, l->tables[i].bytes);
@@ -278,6 +301,31 @@ int loader_attach_tracepoints(struct loader *l, int with_maps)
 	int err = attach_life(l);
 
 	return err || !with_maps ? err : attach_maps(l);
+}
+
+int loader_attach_pages(struct loader *l, uint32_t every)
+{
+	struct tidemark_bpf *s = l->skel;
+	struct bpf_program *begins[] = { s->progs.on_user_fault, s->progs.on_kernel_fault };
+	struct faults_side side = { bpf_program__fd(s->progs.on_paging), &s->bss->paging, &s->bss->paging_answer };
+
+	if (!bpf_program__autoload(begins[0]))
+		return -ENOTSUP;
+	int err = faults_learn(&side, &l->zeros);
+	if (!err)
+		err = faults_link(bpf_program__fd(s->progs.on_faulted), &l->fault_ends, &l->n_fault_ends);
+	if (err)
+		return err;
+	l->madvise_link = link_create_tracepoint(bpf_program__fd(s->progs.on_madvise), "syscalls/sys_exit_madvise");
+	if (l->madvise_link < 0)
+		return l->madvise_link;
+	faults_set_every(&s->bss->paging, every);
+	for (size_t i = 0; i < ARRAY_SIZE(begins); i++) {
+		l->faults[i] = bpf_program__attach(begins[i]);
+		if (!l->faults[i])
+			return -errno;
+	}
+	return 0;
 }
 
 int loader_map_fd(const struct loader *l, enum kernel_map m)

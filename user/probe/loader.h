@@ -55,6 +55,9 @@ void loader_free(struct loader *l);
 /* Births, execs, exits; with_maps: mapping calls too. 0 or -errno. */
 int loader_attach_tracepoints(struct loader *l, int with_maps);
 
+/* Page faults, one in `every` of which is looked at. 0; -ENOTSUP: not on this kernel; -errno. */
+int loader_attach_pages(struct loader *l, uint32_t every);
+
 int loader_map_fd(const struct loader *l, enum kernel_map m);
 int loader_prog_fd(const struct loader *l, enum call_prog p); /* -1: this kernel can't have it */
 const struct features *loader_features(const struct loader *l);

@@ -98,6 +98,8 @@ static void add_counts(struct counts *sum, const struct counts *c)
 	add_known(&sum->untracked_count, c->untracked_count);
 	sum->live_bytes_se += c->live_bytes_se * c->live_bytes_se;
 	sum->alloc_bytes_se += c->alloc_bytes_se * c->alloc_bytes_se;
+	add_known(&sum->cow_bytes, c->cow_bytes);
+	sum->cow_bytes_se += c->cow_bytes_se * c->cow_bytes_se;
 	sum->peak_live_bytes = UNKNOWN_U64; /* stacks peak at different times */
 }
 
@@ -157,6 +159,7 @@ static void add_group(struct group *sum, const struct group *e)
 
 	c.live_bytes_se = sqrt(c.live_bytes_se);
 	c.alloc_bytes_se = sqrt(c.alloc_bytes_se);
+	c.cow_bytes_se = sqrt(c.cow_bytes_se);
 	add_counts(&sum->row.counts.c, &c);
 	sum->row.counts.alloc_bytes_per_s += e->row.counts.alloc_bytes_per_s;
 	sum->row.counts.allocs_per_s += e->row.counts.allocs_per_s;
@@ -201,6 +204,7 @@ static void finish(const struct group *e, struct report_group *ret)
 	*ret = e->row;
 	ret->counts.c.live_bytes_se = sqrt(ret->counts.c.live_bytes_se);
 	ret->counts.c.alloc_bytes_se = sqrt(ret->counts.c.alloc_bytes_se);
+	ret->counts.c.cow_bytes_se = sqrt(ret->counts.c.cow_bytes_se);
 	if (!e->growth_known)
 		ret->growth_bytes_per_s = NAN;
 }

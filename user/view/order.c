@@ -2,6 +2,7 @@
 #include "view/order.h"
 
 #include <math.h>
+#include <stdbool.h>
 
 double figure_of(uint64_t v)
 {
@@ -15,16 +16,17 @@ int compare_figures(double a, double b)
 	return (a < b) - (a > b);
 }
 
-/* Resident bytes of one stack are unknown, its live bytes stand for them. */
+/* Resident bytes of one stack are unknown, its live bytes stand for them; of pages, what came or was copied by it. */
 double figure_by_key(const struct row_figures *f, enum sort_key key)
 {
 	const struct counts *c = f->counts;
-	double live = f->layer == LAYER_PAGE ? NAN : figure_of(c->live_bytes);
+	bool pages = f->layer == LAYER_PAGE;
+	double live = pages ? figure_of(c->alloc_bytes) + figure_of(c->cow_bytes) : figure_of(c->live_bytes);
 	const double figures[SORT_NR] = {
 		[SORT_GROWTH] = f->growth_bytes_per_s,
 		[SORT_RSS] = live,
 		[SORT_LIVE] = live,
-		[SORT_COUNT] = isnan(live) ? NAN : figure_of(c->live_count),
+		[SORT_COUNT] = figure_of(pages ? c->alloc_count : c->live_count),
 		[SORT_RATE] = f->alloc_bytes_per_s,
 		[SORT_ALLOC] = figure_of(c->alloc_bytes),
 		[SORT_AGE] = f->age_s,
