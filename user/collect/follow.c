@@ -7,6 +7,8 @@
 #include <unistd.h>
 
 #include "collect/survival.h"
+#include "collect/pycoverage.h"
+#include "collect/pyseen.h"
 #include "collect/threads.h"
 #include "probe/gate.h"
 #include "target/cgroup.h"
@@ -23,6 +25,7 @@ static void watched_free(struct follow *f, struct watched *w)
 	free(w->cmdline);
 	free(w->cgroup);
 	free(w->py_alloc);
+	pycoverage_free(w->py_coverage);
 	free(w);
 }
 
@@ -522,6 +525,7 @@ void follow_refresh(struct follow *f)
 			follow_names(w);
 		refresh_python(w);
 		(void)refresh_py_alloc(f, w); /* what can't be probed shows as a layer that is not observed */
+		pyseen_step(f->pyseen, w);
 		if (!(w->flags & PROC_MAP) && mono_ns() - w->looked_ns > RELOOK_NS)
 			look_again(f, w);
 	}

@@ -41,6 +41,7 @@ struct watched {
 	enum proc_state state;
 	struct proc kernel; /* figures as last read */
 	struct py_alloc *py_alloc; /* through which it allocates; NULL: no CPython, or not known (yet) */
+	struct pycoverage *py_coverage; /* NULL: not measured */
 	uint8_t py_alloc_looks;	   /* intervals in which that is still to be found */
 	bool survivors; /* what lives of its blocks is told by collect/survival.h, for frees are not seen all the time */
 	struct window_figures window; /* how its calls were observed since the last look; lever NULL: they are not */
@@ -74,6 +75,7 @@ struct follow {
 	struct accounts *accounts;
 	struct threads *threads;
 	struct survival *survival;
+	struct pyseen *pyseen;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */
 	uint32_t rate;		   /* at which its calls are sampled at first; 0: all are counted */

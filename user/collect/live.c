@@ -14,6 +14,7 @@
 
 #include "collect/assemble.h"
 #include "collect/hits.h"
+#include "collect/pyseen.h"
 #include "collect/ring.h"
 #include "collect/scope.h"
 #include "collect/survival.h"
@@ -43,6 +44,7 @@ struct live_source {
 	struct images *images;
 	struct stackdefs *defs;
 	struct threads *threads;
+	struct pyseen *pyseen;
 	struct hits *hits; /* NULL: not recorded */
 	struct accounts *accounts;
 	struct ages *ages;
@@ -93,6 +95,7 @@ static void live_close(struct source *base)
 	stackdefs_free(s->defs);
 	images_free(s->images);
 	threads_free(s->threads);
+	pyseen_free(s->pyseen);
 	accounts_free(s->accounts);
 	loader_free(s->loader);
 	free(s);
@@ -451,6 +454,7 @@ static int wire(struct live_source *s)
 	s->images = images_new(s->loader, s->accounts);
 	int err = stackdefs_new(s->loader, s->places, s->images, &s->defs);
 	s->threads = threads_new();
+	s->pyseen = pyseen_new(s->loader);
 	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
 			   loader_map_info(s->loader, KMAP_SUMS).capacity, s->opts.sample_bytes);
 	s->follow = (struct follow){ .loader = s->loader,
@@ -462,6 +466,7 @@ static int wire(struct live_source *s)
 				     .accounts = s->accounts,
 				     .threads = s->threads,
 				     .survival = s->survival,
+				     .pyseen = s->pyseen,
 				     .target = s->opts.target,
 				     .flags = target_flags(&s->opts),
 				     .rate = s->opts.exact ? 0 : 1,

@@ -9,6 +9,7 @@
 #ifndef TIDEMARK_COLLECT_OCCUPIED_H
 #define TIDEMARK_COLLECT_OCCUPIED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -79,6 +80,18 @@ size_t occupied_from(const struct occupied_look *l, uint64_t addr);
 /* Sets the answer of the queries of one address. */
 void occupied_answer(struct occupied_look *l, uint64_t addr, enum occupancy is);
 
+struct page_cache;
+
+/* A pool of pymalloc: which of its blocks are in use. */
+#define POOL_BLOCKS_MAX 1024
+struct pool_view {
+	uint64_t first;		   /* address of the first block */
+	uint32_t block_bytes, n;   /* n: blocks that were ever used; those behind are free */
+	uint64_t used[POOL_BLOCKS_MAX / 64]; /* bits */
+};
+/* pool_bytes: 4096 until 3.9, then 16384. false: no pool begins at this address, or it is torn. */
+bool pymalloc_pool(struct page_cache *c, uint64_t addr, uint32_t pool_bytes, struct pool_view *ret);
+
 /* A process's memory. */
 struct process_memory {
 	struct memory memory;
@@ -89,7 +102,6 @@ void process_memory_open(uint32_t pid, struct process_memory *ret);
 void process_memory_done(struct process_memory *p);
 
 /* Small reads at many places: pages are kept, so the same page is read once. */
-struct page_cache;
 struct page_cache *page_cache_new(const struct memory *m); /* borrowed, must outlive */
 void page_cache_free(struct page_cache *c);
 /* 0 or -errno; all n bytes or none. */

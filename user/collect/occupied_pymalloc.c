@@ -94,6 +94,20 @@ static bool pool_read(struct page_cache *c, uint64_t addr, uint32_t bytes, struc
 	return true;
 }
 
+bool pymalloc_pool(struct page_cache *c, uint64_t addr, uint32_t pool_bytes, struct pool_view *ret)
+{
+	_cleanup_(freep) struct pool *p = xcalloc(1, sizeof(*p));
+
+	if (addr % pool_bytes || !pool_read(c, addr, pool_bytes, p))
+		return false;
+	*ret = (struct pool_view){
+		.first = addr + sizeof(struct pool_header), .block_bytes = p->block, .n = p->count ? p->next : 0
+	};
+	for (uint32_t i = 0; i < ret->n; i++)
+		ret->used[i / 64] |= (p->is_free[i] ? 0ull : 1ull) << i % 64;
+	return true;
+}
+
 static enum occupancy block_state(const struct pool *p, uint64_t addr)
 {
 	uint32_t i = block_at(p, addr);

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "collect/pyseen.h"
 #include "target/cgroup.h"
 #include "target/proc.h"
 #include "util/arena.h"
@@ -66,7 +67,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->python = w->python[0] ? arena_strdup(arena, w->python) : NULL;
 		p->python_refused = images_python_refused(f->images, w->id.image);
 		p->py_allocator = w->flags & PROC_PYTHON && w->py_alloc ? py_allocator_name(w->py_alloc->kind) : NULL;
-		p->py_coverage = NAN;
+		p->py_coverage = pyseen_share(w);
 		p->state = w->state;
 		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
 		p->lever = w->window.lever ? arena_strdup(arena, w->window.lever) : NULL;
