@@ -11,6 +11,7 @@
 #include <poll.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "collect/assemble.h"
 #include "collect/hits.h"
@@ -22,7 +23,9 @@
 #include "collect/windows.h"
 #include "collect/zoomer.h"
 #include "probe/calibrate.h"
+#include "probe/self_limit.h"
 #include "paging.h"
+#include "target/cgroup.h"
 #include "target/launch.h"
 #include "target/proc.h"
 #include "util/clock.h"
@@ -44,6 +47,7 @@ struct live_source {
 	struct images *images;
 	struct stackdefs *defs;
 	struct threads *threads;
+	struct cgroup_limits *limits;
 	struct pyseen *pyseen;
 	struct hits *hits; /* NULL: not recorded */
 	struct accounts *accounts;
@@ -55,9 +59,10 @@ struct live_source {
 	struct scope_policy policy;
 	struct hit_costs costs;
 	struct windows *windows; /* NULL: no calls are observed */
+	struct self_limit self;
 	struct zoomer *zoomer;
 	struct survival *survival;
-	uint64_t windows_ns;	 /* when they want their next turn */
+	uint64_t windows_ns;	   /* when they want their next turn */
 	uint64_t scope_changed_ns; /* 0: links of the scope before are gone */
 	uint64_t next_ns;	   /* when the next snapshot is due */
 	uint64_t interval_ns;
@@ -95,6 +100,7 @@ static void live_close(struct source *base)
 	stackdefs_free(s->defs);
 	images_free(s->images);
 	threads_free(s->threads);
+	cgroup_limits_free(s->limits);
 	pyseen_free(s->pyseen);
 	accounts_free(s->accounts);
 	loader_free(s->loader);
@@ -164,11 +170,20 @@ static void mind_scope(struct live_source *s, uint64_t now, double foreign_per_s
 		s->scope_changed_ns = now;
 }
 
+/* What we take ourselves: too much of it, and probes are placed less often. cpu_pct: of one core. */
+static void mind_own_cost(struct live_source *s, double cpu_pct)
+{
+	if (s->windows)
+		windows_stretch(s->windows, self_limit_step(&s->self, cpu_pct / (double)sysconf(_SC_NPROCESSORS_ONLN)));
+}
+
 /* Processes that are not probed all the time: what became of the blocks that were sampled is asked of their allocators. */
 static void look_for_survivors(struct live_source *s, uint64_t now)
 {
 	for (struct watched *w = s->follow.all; w; w = w->hh.next) {
-		struct survival_target t = { .account = w->account, .pid = w->pid, .sample_bytes = s->opts.sample_bytes };
+		struct survival_target t = { .account = w->account,
+					     .pid = w->pid,
+					     .sample_bytes = s->opts.sample_bytes };
 		struct survival_status looked;
 		if (!w->window.lever || w->window.whole)
 			continue;
@@ -191,6 +206,7 @@ static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **
 		return err;
 	mind_scope(s, now, (*ret)->self.foreign_hits_per_s);
 	keep_maps(s, false);
+	mind_own_cost(s, (*ret)->self.cpu_pct);
 	zoomer_step(s->zoomer, now, (*ret)->self.target_overhead_pct);
 	follow_reap(&s->follow);
 	s->reported_gone = gone;
@@ -437,6 +453,7 @@ static void make_windows(struct live_source *s)
 	if (err)
 		log_debug("what a hit costs can't be measured: %s", strerror(-err));
 	s->windows = windows_new(&o);
+	self_limit_init(&s->self, 0);
 	s->survival = survival_new(s->loader);
 	s->zoomer = zoomer_new(&s->follow, s->opts.zoom, s->opts.budget_pct);
 	if (s->opts.zoom) /* who does not grow must not pay for who does */
@@ -454,6 +471,7 @@ static int wire(struct live_source *s)
 	s->images = images_new(s->loader, s->accounts);
 	int err = stackdefs_new(s->loader, s->places, s->images, &s->defs);
 	s->threads = threads_new();
+	s->limits = cgroup_limits_new();
 	s->pyseen = pyseen_new(s->loader);
 	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
 			   loader_map_info(s->loader, KMAP_SUMS).capacity, s->opts.sample_bytes);
@@ -465,6 +483,7 @@ static int wire(struct live_source *s)
 				     .defs = s->defs,
 				     .accounts = s->accounts,
 				     .threads = s->threads,
+				     .limits = s->limits,
 				     .survival = s->survival,
 				     .pyseen = s->pyseen,
 				     .target = s->opts.target,

@@ -226,7 +226,7 @@ static double understatement(const struct window *x)
 	double slow = isnan(x->governor.slowdown) ? 1 : x->governor.slowdown;
 	double cut = x->opened.actual > 0 ? x->opened.planned / x->opened.actual : 1, ratio = slow * cut;
 
-	return ratio < 1 ? 1 : ratio > STRETCH_MAX ? STRETCH_MAX : ratio;
+	return ratio < 1 / STRETCH_MAX ? 1 / STRETCH_MAX : ratio > STRETCH_MAX ? STRETCH_MAX : ratio;
 }
 
 /* The code nearest to a scale, and the length of the window that has it exactly. */
@@ -307,6 +307,7 @@ static void end_period(struct windows *w, struct window *x, uint64_t now)
 		.returns = r.returns - x->at_begin.returns,
 		.sampled = r.sampled - x->at_begin.sampled,
 		.body_ns = r.body_ns - x->at_begin.body_ns,
+		.stepped_share = attacher_stepped_share(w->opts.attacher, x->pid),
 		.cut = x->cut,
 	};
 	uint64_t cost = (uint64_t)governor_cost_ns(w->opts.costs, &seen);
@@ -417,14 +418,18 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 	double since = (double)(now - x->share_since_ns),
 	       prior = PRIOR_PERIODS * x->scatter.supposed / (x->scatter.n ? x->scatter.n : 1);
 	/* Of one or two windows nothing can be said. */
+	/* Nearly all of the window is cost: by how much too little is seen can't be told, nor how far off that is. */
+	bool blind = x->was_away && x->governor.mode == GOVERNOR_SLICES && isnan(x->governor.slowdown) &&
+		     x->scatter.n > 2;
 	double spread = x->scatter.n > 2 ? sqrt((x->scatter.seen + prior) / (x->scatter.supposed + prior + 1)) : NAN;
+	if (blind)
+		spread = NAN;
+	else if (spread < 1)
+		spread = 1;
 	*ret = (struct window_figures){
 		.overhead_pct = x->governor.overhead_pct,
 		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
-		.spread = !x->was_away	  ? 1
-			  : spread > 1	  ? spread
-			  : isnan(spread) ? NAN
-					  : 1,
+		.spread = x->was_away ? spread : 1,
 		.whole = !x->was_away,
 		.pages = x->governor.mode == GOVERNOR_PAGES,
 		.rate = x->plan.rate,
@@ -433,6 +438,12 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 	x->share_since_ns = now;
 	x->share_attached_ns = 0;
 	return true;
+}
+
+void windows_stretch(struct windows *w, uint32_t times)
+{
+	for (struct window *x = w->all; x; x = x->hh.next)
+		x->governor.stretch = times;
 }
 
 double windows_overhead_pct(struct windows *w)

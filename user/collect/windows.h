@@ -64,6 +64,9 @@ struct window_figures {
 /* false: not among them. Begins a new interval for attached_share. */
 bool windows_figures(struct windows *w, uint32_t account, uint64_t now_ns, struct window_figures *ret);
 
+/* Periods are so many times longer from now on: placing probes takes too much of our own CPU time. */
+void windows_stretch(struct windows *w, uint32_t times);
+
 /* Cost of observing all of them since the last call, in percent of their CPU time; NAN: not known. */
 double windows_overhead_pct(struct windows *w);
 

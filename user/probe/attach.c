@@ -164,6 +164,31 @@ bool attacher_can_change(const struct attacher *a)
 	return loader_features(a->loader)->session && !a->forced;
 }
 
+/* Those whose calls are many. */
+static bool is_frequent(const struct plan *p)
+{
+	static const bool frequent[SHAPE_NR] = { [SHAPE_SIZE_TO_PTR] = true,
+						 [SHAPE_PTR_SIZE_TO_PTR] = true,
+						 [SHAPE_PTR_TO_VOID] = true,
+						 [SHAPE_WRAP] = true };
+
+	return p->planned && frequent[p->shape];
+}
+
+double attacher_stepped_share(const struct attacher *a, uint32_t pid)
+{
+	size_t stepped = 0, all = 0;
+
+	for (size_t i = 0; i < a->n_uses; i++) {
+		const struct file *f = &a->files[a->uses[i].file];
+		for (size_t k = 0; a->uses[i].pid == pid && k < f->n_plans; k++) {
+			all += is_frequent(&f->plans[k]);
+			stepped += is_frequent(&f->plans[k]) && f->plans[k].kind == INSN_STEPPED;
+		}
+	}
+	return all ? (double)stepped / (double)all : 0;
+}
+
 void attacher_force_process(struct attacher *a)
 {
 	a->forced = true;
@@ -189,8 +214,7 @@ uint16_t site_of(const struct family_func *f)
 const char *site_name(uint16_t site)
 {
 	static const char *const calls[SITE_FIRST_PROBE] = {
-		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk",
-		[SITE_FAULT] = "page fault"
+		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk", [SITE_FAULT] = "page fault"
 	};
 
 	size_t row = site >= SITE_FIRST_PROBE ? (size_t)(site - SITE_FIRST_PROBE) : SIZE_MAX;
@@ -458,7 +482,8 @@ static bool is_planned(const struct attacher *a, const struct stat *st, const st
 	return false;
 }
 
-static int plan_given(const struct attacher *a, const struct elf_file *elf, const struct given_func *g, struct plan *ret)
+static int plan_given(const struct attacher *a, const struct elf_file *elf, const struct given_func *g,
+		      struct plan *ret)
 {
 	char name[64];
 	struct elf_func at = { .name = name, .file_offset = g->file_offset };
@@ -480,7 +505,8 @@ static int add_given(struct attacher *a, int fd, const struct stat *st, const st
 		return err;
 	f.plans = xcalloc(n, sizeof(*f.plans));
 	for (size_t i = 0; i < n; i++)
-		if (!is_planned(a, st, &funcs[i]) && !given_plan(&f, &funcs[i]) && !plan_given(a, &elf, &funcs[i], &f.plans[f.n_plans]))
+		if (!is_planned(a, st, &funcs[i]) && !given_plan(&f, &funcs[i]) &&
+		    !plan_given(a, &elf, &funcs[i], &f.plans[f.n_plans]))
 			f.info.functions += f.plans[f.n_plans++].planned;
 	/* `library` stays false: calls from the file's own code are the interpreter's, and these are what is counted. */
 	f.text_start = elf.text_start;
@@ -505,8 +531,8 @@ static bool has_any(const struct file *f, const struct given_func *funcs, size_t
 	return false;
 }
 
-int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_return, const struct given_func *funcs, size_t n,
-			struct file_info *ret)
+int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_return, const struct given_func *funcs,
+			size_t n, struct file_info *ret)
 {
 	struct file_info all = { 0 };
 	bool missing = false;
