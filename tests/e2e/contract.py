@@ -19,7 +19,7 @@ VERDICTS = {"leak", "cache", "growing", "steady", "churn", "unknown"}
 HEAD = {"type": str, "v": int, "ts": NUM}
 COUNTS = {
     "live_bytes": (int, NULL), "live_bytes_se": NUM + (NULL,), "live_count": (int, NULL), "peak_live_bytes": (int, NULL),
-    "alloc_bytes_total": int, "alloc_bytes_total_se": NUM, "alloc_count_total": int, "free_bytes_total": (int, NULL),
+    "alloc_bytes_total": int, "alloc_bytes_total_se": NUM + (NULL,), "alloc_count_total": int, "free_bytes_total": (int, NULL),
     "free_count_total": (int, NULL), "alloc_bytes_per_s": NUM + (NULL,), "allocs_per_s": NUM + (NULL,),
 }
 # Of resident pages totals and rates may be unknown: where faults are not observed.
@@ -279,7 +279,7 @@ class Checker:
             key = s["pid"], s["start_ts"], s["layer"], s["stack_id"]
             if key in seen:
                 yield f"stack {key} twice in one interval"
-            if key[:2] in exact and (s["live_bytes_se"] or s["alloc_bytes_total_se"]):
+            if key[:2] in exact and s["layer"] != "page" and (s["live_bytes_se"] or s["alloc_bytes_total_se"]):
                 yield f"stack {s['stack_id']} of {s['pid']}: an exact figure with a standard error"
             seen.add(key)
         for a in self.alerts:
