@@ -87,13 +87,7 @@ static __always_inline struct live_bucket *bucket_at(__u32 place)
 
 static __always_inline struct sample_weight block_weight(const struct live_block *b)
 {
-	struct sample_weight w = { .bytes = b->bytes, .count = 1 };
-
-	if (b->rate)
-		w = sample_weigh(&sampling, cfg.sample_bytes, b->rate, b->bytes, b->up);
-	if (b->scale)
-		w = sample_scale(&sampling, cfg.sample_bytes, b->scale, b->bytes, b->up, w);
-	return w;
+	return sample_block(&sampling, cfg.sample_bytes, b);
 }
 
 /* A block that is counted now, with all that its weight depends on. */
@@ -229,6 +223,27 @@ __noinline int live_put(__u64 key, struct live_block *block)
 	return bucket_put(b, key, block) || bucket_put(a, key, block);
 }
 
+/*
+ * CLOCK_MONOTONIC in milliseconds, as of the last tick: that is a load, while reading the clock is a tenth of what booking takes. Set by the clock
+ * again every so many ticks; who is preempted in between may be that much off.
+ */
+#define TICKS_TRUSTED 64
+
+static __always_inline __u32 now_ms(void)
+{
+	__u32 zero = 0;
+	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
+	__u64 tick = bpf_jiffies64();
+
+	if (!st)
+		return (__u32)(bpf_ktime_get_ns() / NS_PER_MS);
+	if (tick - st->tick >= TICKS_TRUSTED) {
+		st->tick_ms = bpf_ktime_get_ns() / NS_PER_MS;
+		st->tick = tick;
+	}
+	return (__u32)(st->tick_ms + (tick - st->tick) * cfg.tick_us / 1000);
+}
+
 /* A layer and the rate at which a call was sampled, in one argument: a global function has five. */
 #define LAYER_AT_RATE(layer, rate) ((__u32)(layer) | (__u32)(rate) << 8)
 
@@ -258,7 +273,7 @@ __noinline int book_alloc(struct proc *p, __u32 layer_rate, __u64 addr, __u64 by
 		if (!p->rate) /* else its free may have been in a time without probes */
 			loss_count(p, LOSS_MISSED_FREE);
 	}
-	block.birth_ms = (__u32)(bpf_ktime_get_ns() / NS_PER_MS);
+	block.birth_ms = now_ms();
 	if (!addr || !live_put(key, &block)) {
 		if (addr)
 			loss_count(p, LOSS_LIVE_FULL);

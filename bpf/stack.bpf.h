@@ -190,8 +190,13 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 		stat->taken++;
 		stat->repeated += id != 0;
 	}
-	if (id)
+	if (id && place < REMEMBERED) {
+		const struct remembered *r = &t->remembered[place];
+		__u32 last = r->n ? r->n - 1 : 0;
+		if (last < REMEMBERED_SLOTS)
+			window_learn(t, (__u64)(r->slot[last] & REMEMBER_REACH) * 8);
 		return id;
+	}
 	__u32 scratch = scratch_claim();
 	if (scratch == NO_SCRATCH) {
 		loss_count(p, LOSS_SCRATCH_BUSY);
@@ -201,6 +206,7 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 		t->remembered[place].layout = 0; /* its slots are overwritten from now on */
 	unwind_begin(t, from, seed, p->layout, place);
 	(void)unwind_all(p, t, scratch, from->slot); /* t->unwind.cut says how it ended */
+	window_learn(t, t->unwind.sp - from->sp);
 	id = stack_define(p, t, scratch, from->site);
 	scratch_release(scratch);
 	remember(t, p, from, id);

@@ -89,6 +89,8 @@ struct fault {
  */
 #define WINDOW_BYTES 4096u
 #define WINDOW_WORDS (WINDOW_BYTES / 8)
+#define WINDOW_STEP 256u
+#define WINDOW_PATIENCE 8 /* stacks that reach less far before less is copied */
 
 /* Where an unwinding begins. */
 struct stack_start {
@@ -211,6 +213,9 @@ struct thread_state {
 	struct stack_start start;
 	struct unwind unwind;
 	struct python_walk walk;
+	__u32 window_reach, window_shorter; /* how far stacks reach, as learnt; 0: not yet */
+	__u32 window_want;		    /* of the next read; 0: all */
+	__u32 pad3;
 	__u64 window_base; /* what `window` holds: */
 	__u64 window_bytes;
 	__u64 window[WINDOW_WORDS];

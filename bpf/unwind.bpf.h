@@ -38,15 +38,15 @@
 
 /* --- the window --- */
 
-/* As much as there is up to the stack's end; where that is not known, up to the page's end. */
+/* As much as is wanted, or there is up to the stack's end; where that is not known, up to the page's end. */
 __noinline int window_load(struct thread_state *t, __u64 base)
 {
 	if (!t)
 		return -1;
-	__u64 bytes = t->stack_end - base;
+	__u64 bytes = t->stack_end - base, most = t->window_want ? t->window_want : WINDOW_BYTES;
 
-	if (t->stack_end <= base || bytes > WINDOW_BYTES)
-		bytes = WINDOW_BYTES;
+	if (t->stack_end <= base || bytes > most)
+		bytes = most;
 	barrier_var(bytes); /* the verifier wants to see the bound at the call */
 	if (!bytes || bytes > WINDOW_BYTES)
 		return -1;
@@ -103,7 +103,25 @@ static __always_inline void window_open(struct thread_state *t, __u64 sp)
 {
 	stack_end_guess(t, sp);
 	t->window_bytes = 0;
+	t->window_want = t->window_reach;
 	(void)window_load(t, sp & ~7ull);
+	t->window_want = 0; /* who comes to its end wants more than most */
+}
+
+/*
+ * How far the stacks of a thread reach is much the same from one to the next, and what is not copied costs nothing: up for the first stack that
+ * reaches further, down slowly.
+ */
+static __always_inline void window_learn(struct thread_state *t, __u64 reach)
+{
+	__u32 want = reach < WINDOW_BYTES - WINDOW_STEP ? (__u32)(reach + WINDOW_STEP) & ~(WINDOW_STEP - 1) : WINDOW_BYTES;
+
+	if (want >= t->window_reach || !t->window_reach)
+		t->window_reach = want;
+	else if (++t->window_shorter >= WINDOW_PATIENCE) {
+		t->window_reach -= WINDOW_STEP;
+		t->window_shorter = 0;
+	}
 }
 
 /* --- which rule --- */

@@ -233,6 +233,7 @@ struct cpu_stat {
 	__u64 runs, foreign_hits; /* runs: of our programs on heap calls, foreign ones among them */
 	__u64 body_ns, body_samples;
 	struct stack_stat stacks;
+	__u64 tick, tick_ms; /* jiffies, and the clock then */
 };
 
 /*
@@ -252,6 +253,8 @@ struct config {
 	__u32 adopt_flags;	      /* enum proc_flag of those */
 	__u32 scratch_slots;	      /* a power of two >= 4 per CPU */
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
+	__u32 tick_us;		      /* length of a jiffy */
+	__u32 pad2;
 	__u32 by_thread;	      /* != 0: sums of one thread each */
 	__u32 record_hits;	      /* one of so many, for the tests' oracle (include/hit.h); 0: none */
 	__u32 rate;		      /* include/sampling.h: of processes that are born or adopted */

@@ -502,6 +502,11 @@ static inline uint32_t bpf_get_smp_processor_id(void)
 	return host_cpu;
 }
 
+static inline uint64_t bpf_jiffies64(void)
+{
+	return 0;
+}
+
 static inline uint64_t bpf_ktime_get_ns(void)
 {
 	return ++host.now_ns;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "probe/faults.h"
@@ -77,6 +78,15 @@ static uint64_t round_up_pow2(uint64_t n)
 	return p;
 }
 
+/* The coarse clocks step once per tick (kernel/time/posix-timers.c). */
+static uint32_t tick_us(void)
+{
+	struct timespec res = { .tv_nsec = 4000000 };
+
+	(void)clock_getres(CLOCK_MONOTONIC_COARSE, &res); /* can't fail for a clock that every kernel has */
+	return (uint32_t)(res.tv_nsec / 1000);
+}
+
 static uint32_t scratch_slots(void)
 {
 	uint32_t want = (uint32_t)libbpf_num_possible_cpus() * SCRATCH_PER_CPU, slots = SCRATCH_PER_CPU;
@@ -104,6 +114,7 @@ static void size_maps(struct tidemark_bpf *s, const struct loader_opts *o, struc
 {
 	uint32_t buckets = bpf_map__max_entries(s->maps.live);
 
+	cfg->tick_us = tick_us();
 	cfg->scratch_slots = scratch_slots();
 	if (o->live_max)
 		buckets = o->live_max < LIVE_WAYS ? 1 : o->live_max / LIVE_WAYS;
