@@ -89,8 +89,12 @@ def losses(obj, what):
 
 def counts(c, what, exact):
     yield from not_negative(c, what, COUNTS)
-    if None in (c.get("live_bytes"), c.get("live_count"), c.get("free_bytes_total"), c.get("free_count_total")):
-        return
+    if exact and (c.get("live_bytes_se") or c.get("alloc_bytes_total_se")):
+        yield f"{what}: an exact figure with a standard error"
+
+
+def balance(c, what):
+    """What is live is what was allocated and not freed, unless calls were missed in between and it is known from elsewhere."""
     if not all(isinstance(c.get(k), int) for k in ("live_bytes", "live_count", "alloc_bytes_total", "alloc_count_total",
                                                   "free_bytes_total", "free_count_total")):
         return
@@ -101,8 +105,6 @@ def counts(c, what, exact):
         yield f"{what}: live count {c['live_count']} is not alloc - free ({c['alloc_count_total']} - {c['free_count_total']})"
     if isinstance(c.get("peak_live_bytes"), int) and c["peak_live_bytes"] < c["live_bytes"]:
         yield f"{what}: peak {c['peak_live_bytes']} below live {c['live_bytes']}"
-    if exact and (c.get("live_bytes_se") or c.get("alloc_bytes_total_se")):
-        yield f"{what}: an exact figure with a standard error"
 
 
 def meta(line):
@@ -210,7 +212,8 @@ class Checker:
         self.last_ts = 0
         self.over = False
         self.stacks_limited = False
-        self.procs, self.stacks, self.alerts = {}, [], []
+        self.procs, self.stacks, self.groups, self.alerts = {}, [], [], []
+        self.partly = set()  # processes whose calls were not observed all the time
 
     def fault(self, text):
         if len(self.faults) < 1000:
@@ -251,6 +254,8 @@ class Checker:
             self.procs[key] = line
         elif kind == "stack":
             self.stacks.append(line)
+        elif kind == "group":
+            self.groups.append(line)
         elif kind == "alert":
             self.alerts.append(line)
         elif kind == "tick":
@@ -272,6 +277,14 @@ class Checker:
             yield f"tick.procs is {line['procs']}, there were {len(self.procs)} process lines"
         ids = {(p, t) for p, t, _ in self.procs}
         exact = {key[:2] for key, p in self.procs.items() if p["mode"] == "exact"}
+        self.partly |= {key[:2] for key, p in self.procs.items() if p["attached_share"] < 1}
+        for key, p in self.procs.items():
+            for layer, c in p["layers"].items():
+                if key[:2] not in self.partly:
+                    yield from balance(c, f"proc {p['pid']} layer {layer}")
+        for g in self.groups:
+            if (g["pid"], g.get("start_ts")) not in self.partly:
+                yield from balance(g, f"group {g['name']!r} of {g['pid']}")
         seen = set()
         for s in self.stacks:
             if (s["pid"], s["start_ts"]) not in ids:
@@ -281,11 +294,13 @@ class Checker:
                 yield f"stack {key} twice in one interval"
             if key[:2] in exact and s["layer"] != "page" and (s["live_bytes_se"] or s["alloc_bytes_total_se"]):
                 yield f"stack {s['stack_id']} of {s['pid']}: an exact figure with a standard error"
+            if key[:2] not in self.partly:
+                yield from balance(s, f"stack {s['stack_id']} of {s['pid']} ({s['site']})")
             seen.add(key)
         for a in self.alerts:
             if a["stack_id"] and a["stack_id"] not in {s["stack_id"] for s in self.stacks}:
                 yield f"alert about stack {a['stack_id']}, which is not among the lines of its interval"
-        self.procs, self.stacks, self.alerts = {}, [], []
+        self.procs, self.stacks, self.groups, self.alerts = {}, [], [], []
 
     def finish(self, ended):
         if ended and not self.over:
