@@ -6,13 +6,18 @@
 
 #define LAYER_CLASSES (REUSE_CLASSES / 2)
 #define SMALL_STEPS 32 /* of 16 bytes: up to 512; then four per doubling, up to 128 KiB; above that all are one */
-#define ENOUGH 40      /* controls: then a class speaks for itself */
+/* Controls: then a class speaks for itself. Odds are known as well as the rarer of their two sides. */
+#define ENOUGH 40
+#define FREE_ENOUGH 10
 #define OLD_ENOUGH 10
-/* Without any control: three of four freed addresses are in use again, which programs vary between 45 and 97 %. */
+#define PLENTY 400    /* of one class: older ones fade sooner */
+#define KEEP_FEW 0.98 /* per look */
+#define KEEP_MANY 0.9
+/* Without any control: three of four freed addresses are in use again, which programs vary between 45 and 97 %: odds of 1 to 32. */
 #define USUAL_SHARE 0.75
 #define USUAL_WEIGHT 2.0
+#define USUAL_ODDS_MAX 32.0
 #define NEIGHBOUR_SPREAD 0.25 /* standard deviation of the odds of other classes, as a share of them */
-#define STRANGER_SPREAD 1.0
 
 uint32_t reuse_class(bool python, uint64_t bytes)
 {
@@ -30,13 +35,16 @@ uint32_t reuse_class(bool python, uint64_t bytes)
 	return base + class;
 }
 
-void reuse_fade(struct reuse *r, double keep)
+void reuse_fade(struct reuse *r)
 {
 	for (uint32_t i = 0; i < REUSE_CLASSES; i++) {
+		double keep = r->in_use[i] + r->is_free[i] > PLENTY ? KEEP_MANY : KEEP_FEW;
+		double old = r->old[i][REUSE_STAYED] + r->old[i][REUSE_LIGHT] + r->old[i][REUSE_LEFT];
+		double keep_old = old > PLENTY ? KEEP_MANY : KEEP_FEW;
 		r->in_use[i] *= keep;
 		r->is_free[i] *= keep;
 		for (int k = 0; k < REUSE_FATES; k++)
-			r->old[i][k] *= keep;
+			r->old[i][k] *= keep_old;
 	}
 }
 
@@ -75,20 +83,21 @@ static void pool_fresh(const struct reuse *r, uint32_t class, struct reuse_odds 
 			used += r->in_use[i];
 			is_free += r->is_free[i];
 		}
-		if (used + is_free >= ENOUGH || reach >= LAYER_CLASSES)
+		if ((used + is_free >= ENOUGH && is_free >= FREE_ENOUGH) || reach >= LAYER_CLASSES)
 			break;
 	}
-	spread = reach ? NEIGHBOUR_SPREAD : 0;
+	ret->n = used + is_free;
 	if (used + is_free < ENOUGH) {
 		used += USUAL_WEIGHT * USUAL_SHARE;
 		is_free += USUAL_WEIGHT * (1 - USUAL_SHARE);
-		spread = STRANGER_SPREAD * ENOUGH / (ENOUGH + used + is_free);
+		spread = USUAL_ODDS_MAX * (1 - ret->n / ENOUGH);
 	}
-	ret->n = used + is_free;
 	ret->odds = used / (is_free + 1);
 	/* Of odds x/(1-x) by the delta method; one more in each so that none at all is not taken for never. */
 	double plus = (used + 1) / (is_free + 1);
-	ret->odds_var = plus * (1 + plus) * (1 + plus) / (ret->n + 2) + spread * spread * plus * plus;
+	if (reach)
+		spread = hypot(spread, NEIGHBOUR_SPREAD * plus);
+	ret->odds_var = plus * (1 + plus) * (1 + plus) / (ret->n + 2) + spread * spread;
 }
 
 static void pool_old(const struct reuse *r, uint32_t class, struct reuse_odds *ret)
@@ -126,9 +135,9 @@ void reuse_odds(const struct reuse *r, uint32_t class, struct reuse_odds *ret)
 
 void cohort_begin(struct cohort *c)
 {
-	struct cohort fresh = { .hidden_var = c->hidden_var };
+	struct cohort fresh = { .trail_squares = c->trail_squares, .trail_doubt = c->trail_doubt };
 
-	memcpy(fresh.hidden, c->hidden, sizeof(fresh.hidden));
+	memcpy(fresh.trail, c->trail, sizeof(fresh.trail));
 	*c = fresh;
 }
 
@@ -137,32 +146,41 @@ static double bounded(double v, double limit)
 	return fmax(-limit, fmin(limit, v));
 }
 
+/* What is found now, and what was before. */
+static void follow_trail(struct cohort *c, const struct reuse_odds *o)
+{
+	double before = c->trail[WEIGHT_BYTES];
+
+	for (int k = 0; k < REUSE_WEIGHTS; k++)
+		c->trail[k] = c->found[k] + o->carry * c->trail[k];
+	c->trail_squares = c->found_squares + o->carry * o->carry * c->trail_squares;
+	c->trail_doubt = o->carry * o->carry * c->trail_doubt + before * before * o->carry_var;
+}
+
 void cohort_settle(struct cohort *c, const struct reuse_odds *o, struct cohort_live *ret)
 {
 	uint32_t known = c->n_in_use + c->n_found;
-	double all = c->in_use[WEIGHT_BYTES] + c->unknown[WEIGHT_BYTES], before = c->hidden[WEIGHT_BYTES];
-	double alive_share = 1;
+	double all = c->in_use[WEIGHT_BYTES] + c->unknown[WEIGHT_BYTES], share = 1;
 
+	follow_trail(c, o);
 	for (int k = 0; k < REUSE_WEIGHTS; k++) {
-		double in_use = c->in_use[k], hidden = o->odds * c->found[k] + o->carry * c->hidden[k];
 		/* Too few controls can say anything; but not more than what there is, twice over. */
-		hidden = bounded(hidden, 2 * (in_use + c->unknown[k]));
-		c->hidden[k] = hidden;
+		double in_use = c->in_use[k], hidden = bounded(o->odds * c->trail[k], 2 * (in_use + c->unknown[k]));
 		/* What could not be looked at is taken to be as the rest. */
 		double rest = in_use + c->found[k] > 0 ? (in_use - hidden) / (in_use + c->found[k]) : 1;
 		ret->live[k] = in_use - hidden + c->unknown[k] * rest;
-		if (k == WEIGHT_BYTES)
-			alive_share = rest;
+		share = k == WEIGHT_BYTES ? rest : share;
 	}
-	/* A sum of which none was found might have been about to show one: one more, of mean size. */
+	/*
+	 * A sum of which none was found might have been about to show one: one more, of mean size. With odds as high as they may be: where few are
+	 * found, few controls are, too, and the odds are too low when the trail is too short.
+	 */
 	double mean = known ? (c->in_use[WEIGHT_BYTES] + c->found[WEIGHT_BYTES]) / known : 0;
-	double squares = (c->n_found ? c->found_squares : 0) + mean * mean;
-	c->hidden_var = o->odds * (1 + o->odds) * squares +
-			c->found[WEIGHT_BYTES] * c->found[WEIGHT_BYTES] * o->odds_var +
-			o->carry * o->carry * c->hidden_var + before * before * o->carry_var;
-	c->hidden_var = fmin(c->hidden_var, all * all);
-	ret->var = c->in_use_var + c->hidden_var;
+	double high = o->odds + sqrt(o->odds_var);
+	double hidden_var = high * (1 + high) * (c->trail_squares + mean * mean) + high * high * c->trail_doubt +
+			    c->trail[WEIGHT_BYTES] * c->trail[WEIGHT_BYTES] * o->odds_var;
+	ret->var = c->in_use_var + fmin(hidden_var, all * all);
 	if (c->n_unknown)
 		ret->var += c->unknown[WEIGHT_BYTES] * c->unknown[WEIGHT_BYTES] *
-			    (fabs(alive_share * (1 - alive_share)) + 1.0 / (known + 1)) / c->n_unknown;
+			    (fabs(share * (1 - share)) + 1.0 / (known + 1)) / c->n_unknown;
 }

@@ -15,7 +15,9 @@
  *
  *      hidden = odds x (found - hidden' x light/n) + hidden' x stayed/n = odds x found + carry x hidden'
  *
- * where hidden' is the figure of the look before. carry is 0 where addresses change hands all the time, and 1 where they do not.
+ * where hidden' is the figure of the look before. carry is 0 where addresses change hands all the time, and 1 where they do not. What is kept
+ * of the looks before is not hidden' but what it is made of, found + carry x the same of the look before: while there are few controls the odds are
+ * hardly known, and what is learnt later puts right what was said then.
  *
  * The estimate is linear in the blocks' weights, so it is right in the mean for each sum by itself, a leak among churn of the same sizes: where
  * nothing is found free, nothing is hidden. odds are in use / (free + 1), nearly unbiased (Haldane, Biometrika 1945) and finite.
@@ -39,7 +41,7 @@ struct reuse {
 };
 
 /* Times change: what was counted so far weighs less from now on. */
-void reuse_fade(struct reuse *r, double keep);
+void reuse_fade(struct reuse *r);
 void reuse_count(struct reuse *r, uint32_t class, bool in_use);
 void reuse_count_old(struct reuse *r, uint32_t class, enum reuse_fate fate);
 
@@ -56,7 +58,9 @@ enum reuse_weight { WEIGHT_BYTES, WEIGHT_COUNT, WEIGHT_BOOKED_BYTES, REUSE_WEIGH
 
 /* The blocks of one sum in one size class. */
 struct cohort {
-	double hidden[REUSE_WEIGHTS], hidden_var; /* as of the last look; variance of the bytes */
+	double trail[REUSE_WEIGHTS]; /* found at this look and, carried on, at those before: hidden = odds x trail */
+	double trail_squares;	     /* sum of squares of bytes, likewise */
+	double trail_doubt;	     /* variance of the bytes, as carry is not known well */
 	/* of this look: */
 	double in_use[REUSE_WEIGHTS], found[REUSE_WEIGHTS], unknown[REUSE_WEIGHTS];
 	double in_use_var;    /* sampling variance of the bytes */

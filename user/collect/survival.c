@@ -36,7 +36,6 @@
 #define LOOK_EVERY_NS 2000000000ull
 #define AGAIN_NS 60000000000ull /* allocators do not change often */
 #define JITTER 0.5		/* distances are within half of this share of their mean, on each side */
-#define KEEP 0.9		/* of what controls said, per look */
 
 #define GHOST_SUM UINT32_MAX /* never a place in `sums` */
 #define GHOSTS_MAX 4096u     /* of one process */
@@ -378,15 +377,16 @@ static uint32_t class_of(const struct seen *b)
 	return reuse_class(is_python(b->key), b->block.bytes);
 }
 
-/* A block of the last look that is not there any more; renewed: a sampled block lies at its address, which settles it. */
-static void on_vanished(struct look *l, const struct seen *b, bool renewed)
+/*
+ * A block of the last look that is not there any more. Where a sampled block lies at its address by now it is a control too, and its address in use:
+ * to leave these out would count the others, among them all that are free, for too much.
+ */
+static void on_vanished(struct look *l, const struct seen *b)
 {
 	if (is_ghost(b)) {
 		reuse_count_old(&l->w->reuse, reuse_class(is_python(b->key), b->block.birth_ms), REUSE_LEFT);
 		return;
 	}
-	if (renewed)
-		return;
 	l->controls = grow_to(l->controls, &l->cap_controls, l->n_controls + 1, sizeof(*l->controls));
 	l->controls[l->n_controls++] = *b;
 }
@@ -408,7 +408,7 @@ static void compare_with_last(struct look *l)
 			i++;
 		bool there = i < l->n && l->now[i].key == b->key;
 		if (!there || memcmp(&l->now[i].block, &b->block, sizeof(b->block)) != 0)
-			on_vanished(l, b, there);
+			on_vanished(l, b);
 	}
 }
 
@@ -689,7 +689,7 @@ static int look(struct look *l)
 			settle_block(l, &l->now[i], l->is[i]);
 	settle_controls(l);
 	make_figures(l);
-	reuse_fade(&l->w->reuse, KEEP);
+	reuse_fade(&l->w->reuse);
 	l->w->status.hidden = l->w->ghosts;
 	keep_last(l);
 	return 1;
