@@ -17,6 +17,7 @@
 
 #define FADE 0.9	 /* what a period weighs one period later */
 #define STRETCH_MAX 64.0 /* no window is taken to have shown less */
+#define AT_ONCE_MAX 8	 /* processes whose first window opens at once; placing probes takes some 10 ms each */
 #define PRIOR_PERIODS 4	 /* so many periods of the supposed scatter are taken for granted */
 
 /* The kernel side's counters of a process, and its CPU time. */
@@ -378,7 +379,7 @@ static struct window *take(struct windows *w, uint32_t account, uint32_t pid, ui
 
 	x->account = account;
 	x->pid = pid;
-	x->first = true;
+	x->first = HASH_COUNT(w->all) < AT_ONCE_MAX;
 	x->share_since_ns = now;
 	governor_init(&x->governor, w->opts.exact ? 0 : w->opts.budget_pct);
 	x->plan = x->governor.plan;
