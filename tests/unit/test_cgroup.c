@@ -313,6 +313,16 @@ static void check_limit(pid_t pid, uint64_t want)
 	assert_int_equal(again, want);
 }
 
+/* Answers are kept for a while, and then asked for again. */
+static void check_kept_limit(struct cgroup_limits *c, pid_t pid, uint64_t now_ns, uint64_t want)
+{
+	uint64_t limit = 0, used = 0;
+
+	assert_int_equal(cgroup_limits_find(c, (uint32_t)pid, now_ns, &limit, &used), 0);
+	assert_int_equal(limit, want);
+	assert_true(used < want);
+}
+
 static void check_limits(const char *controller, const char *file)
 {
 	struct group g;
@@ -320,18 +330,24 @@ static void check_limits(const char *controller, const char *file)
 
 	if (!make_group(controller, &g))
 		skip();
+	struct cgroup_limits *limits = cgroup_limits_new();
 	pid_t pid = start_child();
 	/* v2 without the memory controller has no such file; where it is there, it has to be handed down. */
 	(void)write_file(g.outer, "cgroup.subtree_control", "+memory");
 	bool can = move(pid, g.inner) && write_file(g.outer, file, "67108864");
 	if (can) {
 		check_limit(pid, 64 << 20); /* an ancestor's */
+		check_kept_limit(limits, pid, 1, 64 << 20);
 		assert_true(write_file(g.inner, file, "33554432"));
 		check_limit(pid, 32 << 20);
 		assert_true(write_file(g.outer, file, "16777216"));
 		check_limit(pid, 16 << 20);
+		check_kept_limit(limits, pid, CGROUP_LIMITS_NS, 64 << 20);
+		check_kept_limit(limits, pid, CGROUP_LIMITS_NS + 1, 16 << 20);
 	}
 	end_child(pid);
+	assert_int_equal(cgroup_limits_find(limits, 4194303, 1, &before, &used), -ESRCH);
+	cgroup_limits_free(limits);
 	assert_true(remove_group(&g));
 	assert_int_equal(cgroup_memory_limit((uint32_t)getpid(), &before, &used), 0);
 	assert_true(before < UINT64_MAX || used == UINT64_MAX);

@@ -193,24 +193,31 @@ static void test_own_rss(void **state)
 {
 	const size_t bytes = 32 << 20;
 	struct proc_rss before, after;
+	struct proc_pages pages_before, pages_after;
 
 	(void)state;
 	assert_int_equal(proc_read_rss((uint32_t)getpid(), &before), 0);
+	assert_int_equal(proc_read_pages((uint32_t)getpid(), &pages_before), 0);
 	char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(p, MAP_FAILED);
 	memset(p, 1, bytes);
 	assert_int_equal(proc_read_rss((uint32_t)getpid(), &after), 0);
+	assert_int_equal(proc_read_pages((uint32_t)getpid(), &pages_after), 0);
 	munmap(p, bytes);
 	uint64_t grown = after.anon_bytes - before.anon_bytes;
 	assert_true(grown > bytes - (1 << 20) && grown < bytes + (4 << 20));
 	assert_true(after.rss_bytes == after.anon_bytes + after.file_bytes + after.shmem_bytes);
 	assert_true(after.file_bytes > 100000 && after.swap_bytes != UINT64_MAX);
+	uint64_t pages = pages_after.resident - pages_before.resident;
+	assert_true(pages > (bytes - (1 << 20)) / 4096 && pages < (bytes + (4 << 20)) / 4096);
+	assert_true(pages_after.shared < pages_after.resident && pages_after.shared * 4096 > 100000);
 }
 
 static void test_gone_process(void **state)
 {
 	struct proc_stat st;
 	struct proc_rss rss;
+	struct proc_pages pages;
 	struct proc_guard guard;
 	struct mappings m;
 	char *text;
@@ -218,6 +225,7 @@ static void test_gone_process(void **state)
 	(void)state;
 	assert_int_equal(proc_read_stat(GONE_PID, &st), -ESRCH);
 	assert_int_equal(proc_read_rss(GONE_PID, &rss), -ESRCH);
+	assert_int_equal(proc_read_pages(GONE_PID, &pages), -ESRCH);
 	assert_int_equal(proc_read_guard(GONE_PID, &guard), -ESRCH);
 	assert_int_equal(proc_read_cmdline(GONE_PID, &text), -ESRCH);
 	assert_int_equal(mappings_read(GONE_PID, &m), -ESRCH);

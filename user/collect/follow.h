@@ -26,6 +26,7 @@
 #include "target/python.h"
 #include "target/select.h"
 
+struct cgroup_limits;
 struct survival;
 struct threads;
 
@@ -57,6 +58,8 @@ struct watched {
 	uint64_t named_ns, looked_ns;
 	struct {
 		bool known;
+		struct proc_pages pages; /* as they were then */
+		uint64_t read_ns;
 		struct proc_rss rss;
 	} rss; /* as last read: what an exited process is reported with */
 	struct {
@@ -74,6 +77,7 @@ struct follow {
 	struct stackdefs *defs;
 	struct accounts *accounts;
 	struct threads *threads;
+	struct cgroup_limits *limits;
 	struct survival *survival;
 	struct pyseen *pyseen;
 	const struct target *target;

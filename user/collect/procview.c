@@ -9,15 +9,35 @@
 #include "target/proc.h"
 #include "util/arena.h"
 
-#define LIMIT_NS 5000000000ull /* limits change seldom: read this often */
+#define LIMIT_NS CGROUP_LIMITS_NS /* limits change seldom: read this often */
+#define STATUS_NS 10000000000ull
 
-static void read_memory(struct watched *w, struct snap_proc *p)
+/*
+ * What kind a page is of stands in the dearer file alone. It is read again where the number of pages has changed, and now and then:
+ * as many pages may have come of one kind as went of another.
+ */
+static void refresh_rss(struct watched *w, uint64_t now_ns)
+{
+	struct proc_pages pages;
+
+	if (proc_read_pages(w->pid, &pages))
+		return;
+	if (w->rss.known && now_ns - w->rss.read_ns < STATUS_NS && !memcmp(&pages, &w->rss.pages, sizeof(pages)))
+		return;
+	if (proc_read_rss(w->pid, &w->rss.rss))
+		return;
+	w->rss.known = true;
+	w->rss.pages = pages;
+	w->rss.read_ns = now_ns;
+}
+
+static void read_memory(struct watched *w, struct snap_proc *p, uint64_t now_ns)
 {
 	static const struct proc_rss unknown = { UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64 };
 
 	/* An exited process is reported with what was read last. */
-	if (w->state == PROC_RUNNING && proc_read_rss(w->pid, &w->rss.rss) == 0)
-		w->rss.known = true;
+	if (w->state == PROC_RUNNING)
+		refresh_rss(w, now_ns);
 	const struct proc_rss *rss = w->rss.known ? &w->rss.rss : &unknown;
 	p->rss_bytes = rss->rss_bytes;
 	p->anon_bytes = rss->anon_bytes;
@@ -26,11 +46,11 @@ static void read_memory(struct watched *w, struct snap_proc *p)
 	p->swap_bytes = rss->swap_bytes;
 }
 
-static void read_limit(struct watched *w, struct snap_proc *p, uint64_t now_ns)
+static void read_limit(struct cgroup_limits *limits, struct watched *w, struct snap_proc *p, uint64_t now_ns)
 {
 	if (w->state == PROC_RUNNING && (!w->limit.read_ns || now_ns - w->limit.read_ns > LIMIT_NS)) {
 		w->limit.read_ns = now_ns;
-		if (cgroup_memory_limit(w->pid, &w->limit.bytes, &w->limit.used_bytes))
+		if (cgroup_limits_find(limits, w->pid, now_ns, &w->limit.bytes, &w->limit.used_bytes))
 			w->limit.bytes = w->limit.used_bytes = UNKNOWN_U64;
 	}
 	p->limit_bytes = w->limit.bytes;
@@ -76,8 +96,8 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
 		p->losses[LOSS_LATE_ATTACH] += w->late_files;
 		p->live_unknown = w->unsafe != NULL || (w->window.lever && !w->window.whole && !w->survivors);
-		read_memory(w, p);
-		read_limit(w, p, now_ns);
+		read_memory(w, p, now_ns);
+		read_limit(f->limits, w, p, now_ns);
 		read_layers(w, r, p, map);
 		p->faults_counted = w->flags & f->flags & PROC_PAGE;
 		p->given_back_bytes = w->kernel.given_back_bytes;

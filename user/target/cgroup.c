@@ -2,7 +2,7 @@
 /*
  * Finds control groups by path, their processes and their memory limits. Reads only: creates, moves and freezes
  * nothing. Keeps no table of mounts between calls: they may change, and the calls are rare (a new process, a new
- * target).
+ * target); struct cgroup_limits, which is asked for all processes again and again, keeps it for seconds.
  *
  * A hierarchy is what mountinfo shows: a mount point and the group that appears there (the root, but for bind
  * mounts into containers). Names of groups count from the hierarchy's root as this process' cgroup namespace shows
@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <uthash.h>
 
 #include "util/fs.h"
 #include "util/mem.h"
@@ -480,6 +481,21 @@ static void tighten(const struct hierarchy *h, const char *name, struct limit *l
 	}
 }
 
+static struct limit limit_of(const struct hierarchies *all, const char *membership)
+{
+	struct limit l = { .bytes = UINT64_MAX, .used_bytes = UINT64_MAX };
+
+	for (size_t i = 0; i < all->n; i++) {
+		const struct hierarchy *h = &all->items[i];
+		if (!h->v2 && !has_memory(h))
+			continue;
+		_cleanup_(freep) char *name = membership_name(membership, h->v2 ? is_v2_line : is_memory_line, NULL);
+		if (name)
+			tighten(h, name, &l);
+	}
+	return l;
+}
+
 int cgroup_memory_limit(uint32_t pid, uint64_t *ret_limit_bytes, uint64_t *ret_used_bytes)
 {
 	_cleanup_(hierarchies_done) struct hierarchies all = { 0 };
@@ -490,17 +506,81 @@ int cgroup_memory_limit(uint32_t pid, uint64_t *ret_limit_bytes, uint64_t *ret_u
 		err = hierarchies_read(&all);
 	if (err)
 		return err;
-	struct limit l = { .bytes = UINT64_MAX, .used_bytes = UINT64_MAX };
-	for (size_t i = 0; i < all.n; i++) {
-		const struct hierarchy *h = &all.items[i];
-		if (!h->v2 && !has_memory(h))
-			continue;
-		_cleanup_(freep) char *name = membership_name(text, h->v2 ? is_v2_line : is_memory_line, NULL);
-		if (name)
-			tighten(h, name, &l);
-	}
+	struct limit l = limit_of(&all, text);
 	*ret_limit_bytes = l.bytes;
 	if (ret_used_bytes)
 		*ret_used_bytes = l.used_bytes;
+	return 0;
+}
+
+/* Of all processes with this text in /proc/PID/cgroup. */
+struct known_limit {
+	char *membership;
+	struct limit limit;
+	UT_hash_handle hh;
+};
+
+struct cgroup_limits {
+	struct hierarchies mounts;
+	struct known_limit *known;
+	uint64_t read_ns; /* 0: nothing is known */
+};
+
+struct cgroup_limits *cgroup_limits_new(void)
+{
+	return xcalloc(1, sizeof(struct cgroup_limits));
+}
+
+static void limits_forget(struct cgroup_limits *c)
+{
+	struct known_limit *k, *next;
+
+	HASH_ITER(hh, c->known, k, next) {
+		HASH_DEL(c->known, k);
+		free(k->membership);
+		free(k);
+	}
+	hierarchies_done(&c->mounts);
+	*c = (struct cgroup_limits){ 0 };
+}
+
+void cgroup_limits_free(struct cgroup_limits *c)
+{
+	if (c)
+		limits_forget(c);
+	free(c);
+}
+
+/* Takes the text over. */
+static struct known_limit *limit_add(struct cgroup_limits *c, char *membership)
+{
+	struct known_limit *k = xcalloc(1, sizeof(*k));
+
+	*k = (struct known_limit){ .membership = membership, .limit = limit_of(&c->mounts, membership) };
+	HASH_ADD_KEYPTR(hh, c->known, k->membership, strlen(k->membership), k);
+	return k;
+}
+
+int cgroup_limits_find(struct cgroup_limits *c, uint32_t pid, uint64_t now_ns, uint64_t *ret_limit_bytes,
+		       uint64_t *ret_used_bytes)
+{
+	_cleanup_(freep) char *text = NULL;
+	struct known_limit *k = NULL;
+	int err = read_membership(pid, &text);
+
+	if (!err && (!c->read_ns || now_ns - c->read_ns >= CGROUP_LIMITS_NS)) {
+		limits_forget(c);
+		err = hierarchies_read(&c->mounts);
+		c->read_ns = err ? 0 : now_ns;
+	}
+	if (err)
+		return err;
+	HASH_FIND_STR(c->known, text, k);
+	if (!k) {
+		k = limit_add(c, text);
+		text = NULL;
+	}
+	*ret_limit_bytes = k->limit.bytes;
+	*ret_used_bytes = k->limit.used_bytes;
 	return 0;
 }

@@ -46,4 +46,13 @@ int cgroup_of_pid(uint32_t pid, char **ret_name);
  */
 int cgroup_memory_limit(uint32_t pid, uint64_t *ret_limit_bytes, uint64_t *ret_used_bytes);
 
+/* The same for many processes: those of one group share an answer, which is CGROUP_LIMITS_NS old at most. */
+#define CGROUP_LIMITS_NS 5000000000ull
+
+struct cgroup_limits;
+struct cgroup_limits *cgroup_limits_new(void);
+void cgroup_limits_free(struct cgroup_limits *c);
+int cgroup_limits_find(struct cgroup_limits *c, uint32_t pid, uint64_t now_ns, uint64_t *ret_limit_bytes,
+		       uint64_t *ret_used_bytes);
+
 #endif

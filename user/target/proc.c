@@ -3,7 +3,7 @@
  * Reads /proc files of one process and turns them into values. Keeps nothing between calls, judges nothing (who is
  * observed is select.c's business) and never writes to /proc.
  *
- * stat and status are read for every process in every interval: one open, one read into the stack, one close,
+ * stat, statm and status are read for every process in every interval: one open, one read into the stack, one close,
  * scanned by hand. procfs produces such a file whole in one read when the buffer takes it (fs/seq_file.c), so there
  * is no second read for the end of file.
  */
@@ -179,6 +179,25 @@ int proc_read_rss(uint32_t pid, struct proc_rss *ret)
 	ret->file_bytes = status_kib(text, "RssFile");
 	ret->shmem_bytes = status_kib(text, "RssShmem");
 	ret->swap_bytes = status_kib(text, "VmSwap");
+	return 0;
+}
+
+int proc_read_pages(uint32_t pid, struct proc_pages *ret)
+{
+	char buf[128];
+	const char *s = buf;
+	uint64_t field[3];
+	int n = read_once(pid, "statm", buf, sizeof(buf));
+
+	if (n < 0)
+		return n;
+	for (int i = 0; i < 3; i++) {
+		if (*s < '0' || *s > '9')
+			return n ? -EBADMSG : -ESRCH;
+		field[i] = take_u64(&s);
+		s += *s == ' ';
+	}
+	*ret = (struct proc_pages){ .resident = field[1], .shared = field[2] };
 	return 0;
 }
 
