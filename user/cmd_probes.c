@@ -77,7 +77,9 @@ static void find_costs(struct collection *c)
 	c->costs_known = calibrate_kept(&c->features, &c->costs) == 0 && hit_costs_complete(&c->costs);
 	if (c->costs_known)
 		return;
-	if (!loader_open(&o, &l, &why))
+	if (loader_open(&o, &l, &why))
+		log_debug("what our programs cost can't be measured: %s", why);
+	else
 		c->costs_known = calibrate(l, &c->costs, &c->costs_fresh) == 0;
 	loader_free(l);
 	if (!c->costs_known)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * What a hit costs on this machine: measured in a child of our own, once per boot (the figures are kept in /run/tidemark, one file that any later
- * run reads; where that can't be written they are measured again). Takes some 50 ms when the machine is idle, 150 ms at most when it is not.
+ * run reads; where that can't be written they are measured again). Takes 25 to 100 ms.
  */
 #ifndef TIDEMARK_PROBE_CALIBRATE_H
 #define TIDEMARK_PROBE_CALIBRATE_H
@@ -13,7 +13,7 @@ struct loader;
 
 /*
  * Nanoseconds of CPU time per hit, medians. The first five are the kernel's part, with an empty program; what the programs themselves take is in
- * body_*. All between COST_MIN_NS and COST_MAX_NS, but for what is said to be 0 or NAN.
+ * body_*, NAN if not measured. All between COST_MIN_NS and COST_MAX_NS, but for what is said to be 0 or NAN.
  */
 struct hit_costs {
 	double emulated_ns;    /* a hit on an instruction that the kernel emulates */
@@ -27,15 +27,14 @@ struct hit_costs {
 	double body_stack_ns;  /* what a native stack of CALIBRATE_FRAMES frames that repeats adds */
 	double body_python_ns; /* what a Python stack adds; NAN: not measured */
 };
-/* body_*: NAN if not measured. */
 
 #define COST_MIN_NS 1.0
 #define COST_MAX_NS 1e6
 #define CALIBRATE_FRAMES 16
 
 /*
- * 0; -errno: nothing could be measured, and *ret is as it was. *ret_fresh: measured now, not read. To be called before anything is attached: the
- * programs run on a process of ours meanwhile, of which no trace is left in the tables.
+ * 0; -errno: nothing could be measured, and *ret holds what is usual on virtual machines, which are the dear ones. *ret_fresh: measured now, not
+ * read. To be called before anything is attached: the programs run on a process of ours meanwhile, of which no trace is left in the tables.
  */
 int calibrate(struct loader *l, struct hit_costs *ret, bool *ret_fresh);
 
