@@ -22,6 +22,7 @@
 #include "probe/calibrate_trial.h"
 #include "probe/features.h"
 #include "probe/loader.h"
+#include "probe/sums.h"
 #include "sampling.h"
 #include "util/fs.h"
 #include "util/mem.h"
@@ -514,15 +515,22 @@ static void loader_freep(struct loader **l)
 	loader_free(*l);
 }
 
+static bool sum_is_left(void *ctx, uint32_t index, const struct sum *sum)
+{
+	(void)ctx;
+	print_message("sum %u of account %u\n", index, sum->account);
+	fail();
+	return true;
+}
+
 static void no_traces(const struct loader *l)
 {
 	const struct proc *procs = loader_procs(l);
-	const struct sum *sums = loader_sums(l);
+	struct sums_table sums = loader_sums(l);
 
 	for (uint32_t i = 0; i < PROC_SLOTS; i++)
 		assert_int_equal(procs[i].tgid, 0);
-	for (uint32_t i = 0; i < loader_map_info(l, KMAP_SUMS).capacity; i++)
-		assert_true(!sums[i].key && !sums[i].account);
+	assert_int_equal(sums_each(&sums, sum_is_left, NULL), 0);
 }
 
 /* Our own programs, as they are loaded for kernels with and without sessions. */
