@@ -36,6 +36,7 @@
 #define OWN_FDS 2	       /* rings */
 #define HITS_EVERY 7	       /* odd: programs allocate in fixed orders */
 #define SETTLE_NS 500000000ull /* no allocation call lasts longer */
+#define BATCH_NS 20000000ull
 
 struct live_source {
 	struct source base; /* first: a source is a live source */
@@ -65,6 +66,7 @@ struct live_source {
 	uint64_t windows_ns;	   /* when they want their next turn */
 	uint64_t scope_changed_ns; /* 0: links of the scope before are gone */
 	uint64_t next_ns;	   /* when the next snapshot is due */
+	uint64_t rests_until_ns;   /* events wait */
 	uint64_t interval_ns;
 	bool reported_gone;
 };
@@ -222,10 +224,22 @@ static bool can_end(const struct live_source *s)
 	return s->opts.target->kind == TARGET_PIDS || s->opts.target->kind == TARGET_COMMAND;
 }
 
-/* Until a descriptor is ready, or the next snapshot or window is due. As poll. */
+/* Where no probes wait for what events tell, these are taken in batches: each library that a program maps at its start is one. */
+static void rest(struct live_source *s)
+{
+	s->rests_until_ns = s->follow.flags & (PROC_HEAP | PROC_PYTHON) ? 0 : mono_ns() + BATCH_NS;
+}
+
+/* Until a descriptor is ready (fds[0]: the ring's), or the next snapshot or window is due. As poll. */
 static int wait_until(const struct live_source *s, struct pollfd *fds, size_t n, uint64_t now)
 {
-	uint64_t due = s->windows_ns < s->next_ns ? s->windows_ns : s->next_ns, wait = due > now ? due - now : 0;
+	uint64_t due = s->windows_ns < s->next_ns ? s->windows_ns : s->next_ns;
+	bool rests = now < s->rests_until_ns;
+
+	fds[0].fd = rests ? -1 : ring_reader_fd(s->ring);
+	fds[0].revents = 0;
+	due = rests && s->rests_until_ns < due ? s->rests_until_ns : due;
+	uint64_t wait = due > now ? due - now : 0;
 	struct timespec t = { .tv_sec = (time_t)(wait / 1000000000u), .tv_nsec = (long)(wait % 1000000000u) };
 
 	return ppoll(fds, n, &t, NULL);
@@ -234,7 +248,7 @@ static int wait_until(const struct live_source *s, struct pollfd *fds, size_t n,
 static int live_next(struct source *base, const int *wake, size_t n_wake, struct snapshot **ret)
 {
 	struct live_source *s = (struct live_source *)base;
-	struct pollfd fds[OWN_FDS + WAKE_MAX] = { { .fd = ring_reader_fd(s->ring), .events = POLLIN },
+	struct pollfd fds[OWN_FDS + WAKE_MAX] = { { .events = POLLIN },
 						  { .fd = stackdefs_fd(s->defs), .events = POLLIN } };
 
 	if (s->reported_gone && can_end(s))
@@ -255,6 +269,7 @@ static int live_next(struct source *base, const int *wake, size_t n_wake, struct
 		if (n > 0 && fds[0].revents) {
 			drain(s);
 			mind_scope(s, mono_ns(), NAN);
+			rest(s);
 		}
 		/* The last target is gone: its last figures are shown now, not at the interval's end. */
 		if (can_end(s) && s->assembly.n && follow_running(&s->follow) == 0)
