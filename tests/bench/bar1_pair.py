@@ -9,8 +9,8 @@ from common import BENCH, TOOL, Observer, Pair, Progtime, Spoken, against, h, in
 
 EXACT_NS, UNSAMPLED_NS, MEMLEAK_RATIO = 1800, 1250, 10
 MODES = {"exact": ("--mode", "exact"), "auto": ("--mode", "auto", "--budget", "0")}
-LABELS = {"exact": "exact, native stack, live blocks", "auto": "--mode auto --budget 0 (sampled by bytes)", "empty": "its probes, empty programs",
-          "skip": "its probes, empty programs, entry skips", "plain": "first instructions, programs that count",
+LABELS = {"exact": "exact, stacks, live blocks", "auto": "--mode auto --budget 0", "empty": "its probes, empty programs",
+          "skip": "its probes, empty programs, entry skips", "plain": "first instructions, counting",
           "memleak": "memleak shape", "neighbour": "not observed, while another process is"}
 
 
@@ -74,7 +74,7 @@ def print_pairs(report, pairs, turns):
     for name, label in LABELS.items():
         wall = pairs.beside if name == "neighbour" else turns.values(name, "wall")
         if name in turns.skipped or not wall:
-            report.row(label, remark=turns.skipped.get(name, "not measured"))
+            report.row(label, remark=f"not measured: {turns.why_not(name)}")
             continue
         remark = [against(bars[name], statistics.median(wall))] if name in bars else []
         if name in turns.taken:
@@ -90,8 +90,9 @@ def print_ratios(report, turns):
                           ("auto", "skip", None)):
         ratios = [a / b for a, b in zip(turns.values(name, "wall"), turns.values(to, "wall"))]
         if ratios:
-            report.row(f"{LABELS[name]} / {LABELS[to]}", *spread(ratios, 2),
-                       remark=against(bar, statistics.median(ratios), at_least=True) if bar else "")
+            cpu = [a / b for a, b in zip(turns.values(name, "cpu"), turns.values(to, "cpu"))]
+            remark = [against(bar, statistics.median(ratios), at_least=True)] if bar else []
+            report.row(f"{LABELS[name]} / {LABELS[to]}", *spread(ratios, 2), remark="; ".join([*remark, f"processor time {statistics.median(cpu):.2f}"]))
 
 
 def programs_of(tool):
@@ -127,6 +128,7 @@ def pair(report, settings):
         print_pairs(report, pairs, turns)
         print_ratios(report, turns)
         print_programs(report, pairs.target, pairs.env)
+        turns.check()
     finally:
         pairs.end()
 

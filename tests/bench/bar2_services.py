@@ -32,7 +32,7 @@ class Phases:
 
     def observed(self, name):
         with Observer("-p", self.service.pid, *TOOLS[name], env=self.service.env).attached() as tool:
-            self.service.measure(self.settle_s)
+            self.service.warm(self.settle_s)
             got = self.service.measure(self.seconds)
             tool.end()
         busy = max(tool.of("proc"), key=lambda p: sum(l.get("alloc_count_total") or 0 for l in p["layers"].values()), default={})
@@ -53,7 +53,7 @@ class Phases:
         with services.Flask(own_libc(), command, **env) as service:
             worker = service.worker() if attach else None
             with attach(worker, service.dir) if attach else contextlib.nullcontext():
-                service.measure(self.settle_s)
+                service.warm(self.settle_s)
                 got = service.measure(self.seconds)
             if attach and service.worker() != worker:
                 raise h.Skip("the worker did not survive it")
@@ -112,7 +112,7 @@ def print_turns(report, turns, said, rows, bars):
     """rows: (name, figure, label)"""
     for name, figure, label in rows:
         if name in turns.skipped or not turns.ratios(name, figure):
-            report.row(label, remark=f"not measured: {turns.skipped.get(name, 'no figures')}")
+            report.row(label, remark=f"not measured: {turns.why_not(name)}")
             continue
         ratios, remark = turns.ratios(name, figure), []
         bar = bars.get((name, figure))
@@ -141,6 +141,7 @@ def flask(report, settings):
         report.section(f"2. Flask under gunicorn, one worker, wrk: {text} against bare ({rounds} rounds in turn)", "least", "median", "most")
         print_noise(report, turns, figure)
         print_turns(report, turns, phases.said, [(n, figure, l) for n, l in LABELS.items()], bars)
+    turns.check()
 
 
 def by_default(report, settings, service, figures, title):
@@ -152,6 +153,7 @@ def by_default(report, settings, service, figures, title):
     for figure, label in figures.items():
         print_noise(report, turns, figure)
         print_turns(report, turns, phases.said, [("default", figure, f"{label}, default options")], {("default", figure): 0.98})
+    turns.check()
 
 
 def redis(report, settings):

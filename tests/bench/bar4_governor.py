@@ -125,8 +125,12 @@ def hold(report, subject, title, rounds):
                remark=f"{statistics.median(turns.bare_values('per_s')):,.0f} per second bare")
     for b in BUDGETS:
         losses = losses_of(turns, b, "per_s")
+        if not losses:
+            report.row(f"--budget {b}", remark=f"not measured: {turns.why_not(b)}")
+            continue
         report.row(f"--budget {b}", *spread(losses, 2), f"{statistics.median(losses_of(turns, b, 'per_cpu_s')):.2f}",
                    remark="; ".join(verdict(b, losses, subject.said[b], noise_pct) + [subject.how[b]]))
+    turns.check()
 
 
 def governor(report, settings):

@@ -142,7 +142,14 @@ class Turns:
 
     def __init__(self, names):
         self.taken = {n: [] for n in names}
-        self.bare, self.skipped = [], {}
+        self.bare, self.skipped, self.failed = [], {}, {}
+
+    def why_not(self, name):
+        return self.skipped.get(name) or self.failed.get(name) or "no figures"
+
+    def check(self):
+        """After what there is has been printed."""
+        h.check(not self.failed, "; ".join(f"{name}: {why}" for name, why in self.failed.items()))
 
     def values(self, name, figure):
         return [got[figure] for got, _, _ in self.taken[name]]
@@ -169,12 +176,15 @@ def in_turn(bare, variants, rounds, often=()):
     for n in range(rounds):
         for i in range(len(names)):
             name = names[(n + i) % len(names)]
-            if name in turns.skipped:
+            if name in turns.skipped or name in turns.failed:
                 continue
             try:
                 got = variants[name]()
             except h.Skip as e:
                 turns.skipped[name] = str(e)
+                continue
+            except h.Failure as e:
+                turns.failed[name] = str(e)
                 continue
             turns.bare.append(bare())
             turns.taken[name].append((got, *turns.bare[-2:]))
@@ -242,7 +252,7 @@ class Observer:
 
     def how(self, pid=None):
         """What it says of itself: mode, share of the time attached, overhead."""
-        procs = [p for p in self.of("proc", pid) if p["state"] == "running"]
+        procs = [p for p in self.of("proc", pid) if p["state"] == "running"] or self.of("proc", pid)
         if not procs:
             return "nothing said"
         known = [p["overhead_pct"] for p in procs if p["overhead_pct"] is not None]
