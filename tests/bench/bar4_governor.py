@@ -106,8 +106,11 @@ def verdict(budget, losses, said, noise_pct):
     if max(loss, estimate) <= noise_pct:
         return words + [f"says {estimate:.2f} %: both within the noise of {noise_pct:.2f} %"]
     ratio = estimate / loss if loss > 0 else float("inf")
-    agrees = 1 / AGREES <= ratio <= AGREES or abs(estimate - loss) <= noise_pct
-    return words + [f"says {estimate:.2f} %, {ratio:.2f} of the loss (bar {AGREES:g} either way: {'met' if agrees else 'MISSED'})"]
+    if 1 / AGREES <= ratio <= AGREES:
+        agrees = "met"
+    else:
+        agrees = "within the noise" if abs(estimate - loss) <= noise_pct else "MISSED"
+    return words + [f"says {estimate:.2f} %, {ratio:.2f} of the loss (bar {AGREES:g} either way: {agrees})"]
 
 
 def losses_of(turns, budget, figure):
