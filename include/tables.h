@@ -20,7 +20,8 @@ static inline __u64 table_mix(__u64 h, __u64 v)
 
 static inline __u32 proc_place(__u32 tgid, __u32 probe)
 {
-	return (tgid + probe) & (PROC_SLOTS - 1); /* tgids are handed out in a row: they spread by themselves */
+	/* Spread: processes that were started in a row, twice, would fill the places of one another for as long as the rows are. */
+	return ((tgid * 0x9e3779b1u >> (32 - PROC_SLOT_BITS)) + probe) & (PROC_SLOTS - 1);
 }
 
 /* Never 0, which means "none". */

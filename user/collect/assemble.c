@@ -148,11 +148,17 @@ static void take_survivors(const struct survival *s, uint32_t sum, struct counts
 	c->peak_live_bytes = UNKNOWN_U64;
 }
 
+static bool has_blocks(const struct sum *sum)
+{
+	enum layer layer = (enum layer)(sum->ids.id & STACK_ID_LAYER_MASK);
+
+	return layer == LAYER_HEAP || layer == LAYER_PYTHON;
+}
+
 /* A sum of an account that ended leaves the table once its blocks have left `live`, which only a walk of that tells. */
 static bool keep_dead(struct work *w, const struct sum *sum)
 {
-	enum layer layer = (enum layer)(sum->ids.id & STACK_ID_LAYER_MASK);
-	bool keep = !w->live_is_swept && (layer == LAYER_HEAP || layer == LAYER_PYTHON);
+	bool keep = !w->live_is_swept && has_blocks(sum);
 
 	w->a->dead_sums |= keep;
 	return keep;
@@ -162,6 +168,7 @@ static bool take_sum(void *ctx, uint32_t index, const struct sum *sum)
 {
 	struct work *w = ctx;
 
+	w->a->any_blocks |= has_blocks(sum);
 	if (accounts_is_dead(w->a->accounts, sum->account))
 		return keep_dead(w, sum);
 	const struct watched *owner = follow_find_account(w->a->follow, sum->account);
@@ -302,9 +309,10 @@ static int read_tables(struct work *w)
 		.force = a->dead_sums,
 	};
 
-	w->live_is_swept = ages_step(a->ages, &walk) == 1;
+	/* Where nothing was in it the last time what is new there is found the next time. */
+	w->live_is_swept = (a->any_blocks || a->n == 1) && ages_step(a->ages, &walk) == 1;
 	w->ages_known = ages_entries(a->ages) != UINT64_MAX;
-	a->dead_sums = false;
+	a->dead_sums = a->any_blocks = false;
 	int err = sums_each(&a->sums, take_sum, w);
 	if (err)
 		return err;
@@ -363,6 +371,7 @@ static void add_losses(struct work *w, const struct snapshot *s, struct snap_sel
 	for (size_t p = 0; p < s->n_procs; p++)
 		for (int i = 0; i < LOSS_NR; i++)
 			self->losses[i] += s->procs[p].losses[i];
+	self->losses[LOSS_PROCS_FULL] += w->a->follow->refused;
 	for (uint32_t i = 0; i < LOSS_NR; i++) {
 		uint64_t n;
 		if (kmap_percpu_sum(loader_map_fd(w->a->loader, KMAP_ORPHAN_LOSSES), i, &n, 1) == 0)

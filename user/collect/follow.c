@@ -178,7 +178,8 @@ int follow_seed(struct follow *f)
 		if (find_pid(f, pids[i]) || (f->target->kind == TARGET_ALL && is_kernel_thread(pids[i])))
 			continue;
 		err = follow_enter(f, pids[i], true);
-		if (err && err != -ESRCH && err != -ENOENT)
+		f->refused += err == -ENOSPC; /* told; the others are observed all the same */
+		if (err && err != -ESRCH && err != -ENOENT && err != -ENOSPC)
 			return err;
 		entered += !err;
 	}

@@ -86,6 +86,7 @@ struct follow {
 	bool windowed;		   /* nothing is counted before a window is opened (collect/windows.h) */
 	bool held;		   /* the command is stopped while its files are looked at: nothing of them ran yet */
 	struct watched *all, *ids; /* the same, by account and by id */
+	uint64_t refused;	   /* processes that found no place in the kernel's table */
 	uint64_t births;	   /* children of followed processes */
 };
 
