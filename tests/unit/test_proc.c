@@ -197,12 +197,14 @@ static void test_own_rss(void **state)
 
 	(void)state;
 	assert_int_equal(proc_read_rss((uint32_t)getpid(), &before), 0);
-	assert_int_equal(proc_read_pages((uint32_t)getpid(), &pages_before), 0);
+	int fd = proc_open_pages((uint32_t)getpid());
+	assert_int_equal(proc_read_pages(fd, &pages_before), 0);
 	char *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	assert_ptr_not_equal(p, MAP_FAILED);
 	memset(p, 1, bytes);
 	assert_int_equal(proc_read_rss((uint32_t)getpid(), &after), 0);
-	assert_int_equal(proc_read_pages((uint32_t)getpid(), &pages_after), 0);
+	assert_int_equal(proc_read_pages(fd, &pages_after), 0); /* the same descriptor */
+	(void)close(fd);
 	munmap(p, bytes);
 	uint64_t grown = after.anon_bytes - before.anon_bytes;
 	assert_true(grown > bytes - (1 << 20) && grown < bytes + (4 << 20));
@@ -217,7 +219,6 @@ static void test_gone_process(void **state)
 {
 	struct proc_stat st;
 	struct proc_rss rss;
-	struct proc_pages pages;
 	struct proc_guard guard;
 	struct mappings m;
 	char *text;
@@ -225,7 +226,7 @@ static void test_gone_process(void **state)
 	(void)state;
 	assert_int_equal(proc_read_stat(GONE_PID, &st), -ESRCH);
 	assert_int_equal(proc_read_rss(GONE_PID, &rss), -ESRCH);
-	assert_int_equal(proc_read_pages(GONE_PID, &pages), -ESRCH);
+	assert_int_equal(proc_open_pages(GONE_PID), -ESRCH);
 	assert_int_equal(proc_read_guard(GONE_PID, &guard), -ESRCH);
 	assert_int_equal(proc_read_cmdline(GONE_PID, &text), -ESRCH);
 	assert_int_equal(mappings_read(GONE_PID, &m), -ESRCH);

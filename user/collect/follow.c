@@ -22,6 +22,10 @@ static void watched_free(struct follow *f, struct watched *w)
 {
 	HASH_DELETE(hh, f->all, w);
 	HASH_DELETE(by_id, f->ids, w);
+	if (w->rss.fd > 0) {
+		(void)close(w->rss.fd);
+		f->pages_fds--;
+	}
 	free(w->cmdline);
 	free(w->cgroup);
 	free(w->py_alloc);

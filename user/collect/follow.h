@@ -58,6 +58,7 @@ struct watched {
 	uint64_t named_ns, looked_ns;
 	struct {
 		bool known;
+		int fd; /* to read pages; 0: none */
 		struct proc_pages pages; /* as they were then */
 		uint64_t read_ns;
 		struct proc_rss rss;
@@ -78,6 +79,7 @@ struct follow {
 	struct accounts *accounts;
 	struct threads *threads;
 	struct cgroup_limits *limits;
+	size_t pages_fds; /* kept by processes */
 	struct survival *survival;
 	struct pyseen *pyseen;
 	const struct target *target;

@@ -11,18 +11,24 @@
 
 #define LIMIT_NS CGROUP_LIMITS_NS /* limits change seldom: read this often */
 #define STATUS_NS 10000000000ull
+#define PAGES_FDS_MAX 1024 /* of more processes the dearer file is read each time */
 
 /*
  * What kind a page is of stands in the dearer file alone. It is read again where the number of pages has changed, and now and then:
  * as many pages may have come of one kind as went of another.
  */
-static void refresh_rss(struct watched *w, uint64_t now_ns)
+static void refresh_rss(struct follow *f, struct watched *w, uint64_t now_ns)
 {
-	struct proc_pages pages;
+	struct proc_pages pages = { 0 };
 
-	if (proc_read_pages(w->pid, &pages))
+	if (w->rss.fd <= 0 && f->pages_fds < PAGES_FDS_MAX) {
+		w->rss.fd = proc_open_pages(w->pid);
+		f->pages_fds += w->rss.fd > 0;
+	}
+	if (w->rss.fd > 0 && proc_read_pages(w->rss.fd, &pages))
 		return;
-	if (w->rss.known && now_ns - w->rss.read_ns < STATUS_NS && !memcmp(&pages, &w->rss.pages, sizeof(pages)))
+	if (w->rss.fd > 0 && w->rss.known && now_ns - w->rss.read_ns < STATUS_NS &&
+	    !memcmp(&pages, &w->rss.pages, sizeof(pages)))
 		return;
 	if (proc_read_rss(w->pid, &w->rss.rss))
 		return;
@@ -31,13 +37,13 @@ static void refresh_rss(struct watched *w, uint64_t now_ns)
 	w->rss.read_ns = now_ns;
 }
 
-static void read_memory(struct watched *w, struct snap_proc *p, uint64_t now_ns)
+static void read_memory(struct follow *f, struct watched *w, struct snap_proc *p, uint64_t now_ns)
 {
 	static const struct proc_rss unknown = { UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64, UNKNOWN_U64 };
 
 	/* An exited process is reported with what was read last. */
 	if (w->state == PROC_RUNNING)
-		refresh_rss(w, now_ns);
+		refresh_rss(f, w, now_ns);
 	const struct proc_rss *rss = w->rss.known ? &w->rss.rss : &unknown;
 	p->rss_bytes = rss->rss_bytes;
 	p->anon_bytes = rss->anon_bytes;
@@ -89,14 +95,16 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->py_allocator = w->flags & PROC_PYTHON && w->py_alloc ? py_allocator_name(w->py_alloc->kind) : NULL;
 		p->py_coverage = pyseen_share(w);
 		p->state = w->state;
-		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES : w->kernel.rate ? MODE_SAMPLED : MODE_EXACT;
+		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES
+			  : w->kernel.rate			  ? MODE_SAMPLED
+								  : MODE_EXACT;
 		p->lever = w->window.lever ? arena_strdup(arena, w->window.lever) : NULL;
 		p->attached_share = w->window.lever ? w->window.attached_share : 1;
 		p->overhead_pct = w->window.lever ? w->window.overhead_pct : 0;
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
 		p->losses[LOSS_LATE_ATTACH] += w->late_files;
 		p->live_unknown = w->unsafe != NULL || (w->window.lever && !w->window.whole && !w->survivors);
-		read_memory(w, p, now_ns);
+		read_memory(f, w, p, now_ns);
 		read_limit(f->limits, w, p, now_ns);
 		read_layers(w, r, p, map);
 		p->faults_counted = w->flags & f->flags & PROC_PAGE;

@@ -3,7 +3,7 @@
  * Reads /proc files of one process and turns them into values. Keeps nothing between calls, judges nothing (who is
  * observed is select.c's business) and never writes to /proc.
  *
- * stat, statm and status are read for every process in every interval: one open, one read into the stack, one close,
+ * stat and status are read for many processes in every interval: one open, one read into the stack, one close,
  * scanned by hand. procfs produces such a file whole in one read when the buffer takes it (fs/seq_file.c), so there
  * is no second read for the end of file.
  */
@@ -182,18 +182,24 @@ int proc_read_rss(uint32_t pid, struct proc_rss *ret)
 	return 0;
 }
 
-int proc_read_pages(uint32_t pid, struct proc_pages *ret)
+int proc_open_pages(uint32_t pid)
+{
+	return open_proc(pid, "statm", O_RDONLY);
+}
+
+int proc_read_pages(int fd, struct proc_pages *ret)
 {
 	char buf[128];
 	const char *s = buf;
 	uint64_t field[3];
-	int n = read_once(pid, "statm", buf, sizeof(buf));
+	ssize_t n = pread(fd, buf, sizeof(buf) - 1, 0);
 
-	if (n < 0)
-		return n;
+	if (n <= 0)
+		return n < 0 ? -errno : -ESRCH;
+	buf[n] = 0;
 	for (int i = 0; i < 3; i++) {
 		if (*s < '0' || *s > '9')
-			return n ? -EBADMSG : -ESRCH;
+			return -EBADMSG;
 		field[i] = take_u64(&s);
 		s += *s == ' ';
 	}

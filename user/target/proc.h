@@ -28,11 +28,12 @@ struct proc_rss {
 };
 int proc_read_rss(uint32_t pid, struct proc_rss *ret);
 
-/* Pages, from /proc/PID/statm: a third of what status costs. shared: of files and shared memory. Kernel threads have none. */
+/* Pages, from a descriptor of /proc/PID/statm: a sixth of what status costs. shared: of files and shared memory. Kernel threads have none. */
 struct proc_pages {
 	uint64_t resident, shared;
 };
-int proc_read_pages(uint32_t pid, struct proc_pages *ret);
+int proc_open_pages(uint32_t pid); /* the descriptor */
+int proc_read_pages(int fd, struct proc_pages *ret);
 
 /* Arguments joined by spaces, unprintable bytes as '?'; an empty cmdline gives "". Caller frees. */
 int proc_read_cmdline(uint32_t pid, char **ret);
