@@ -40,3 +40,14 @@ $(B)/oracle/selftest $(E2E)/stacks_cpp: EXTRA_CFLAGS += -std=gnu++17
 $(E2E)/libstacks_golden.so: TFLAGS += $(UNFRAMED)
 $(E2E)/stacks_golden: EXTRA_CFLAGS += -Wa,-I$(E2E)
 $(E2E)/stacks_golden: $(E2E)/libstacks_golden.so
+
+# Survival: the target once more with its libc inside, and the program that compares.
+$(E2E)/survive_static: tests/e2e/targets/survive.c Makefile
+	$(call msg,CC,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(TFLAGS) $< -static $(TLIBS) -o $@
+$(E2E)/drive_survival: tests/drive/survival.c $(LIB_obj) | $(SKEL)
+	$(call msg,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(DEFS) $(INC) $(CFLAGS) $(WARN) $(DEPS) -MT $@ -MF $@.d $< $(LIB_obj) $(LDFLAGS) $(LIBS) -o $@
+TARGETS += $(E2E)/survive_static $(E2E)/drive_survival

@@ -35,7 +35,8 @@
 #define SITES 3
 #define PERIOD_NS 300000000ull
 #define WINDOWS_MAX 4096
-#define SITE_SPAN 64 /* bytes of code that a site has at most */
+#define DEAD_ENOUGH 20000 /* records, most of whose addresses were taken again */
+#define SITE_SPAN 64	  /* bytes of code that a site has at most */
 
 struct record {
 	uint64_t addr, birth_ns;
@@ -168,11 +169,24 @@ static void occupied_once(struct drive *d, bool stopped, struct heap_memo *memo)
 	free(q);
 }
 
+static size_t count_dead(const struct drive *d)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < d->records; i++)
+		n += d->copy[i].addr && d->copy[i].death_ns > 1;
+	return n;
+}
+
 static void run_occupied(struct drive *d, int looks)
 {
-	const struct timespec pause = { .tv_nsec = 200000000 };
+	const struct timespec pause = { .tv_nsec = 100000000 };
 	struct heap_memo memo = { 0 };
 
+	do {
+		nanosleep(&pause, NULL);
+		read_table(d);
+	} while (count_dead(d) < DEAD_ENOUGH);
 	for (int i = 0; i < looks; i++) {
 		nanosleep(&pause, NULL);
 		occupied_once(d, false, &memo);
@@ -276,9 +290,11 @@ static int site_of_sum(const struct drive *d, const struct watched_process *w, c
 	for (size_t i = 0; i < ARRAY_SIZE(maps); i++) {
 		if (bpf_map_lookup_elem(loader_map_fd(w->loader, maps[i]), &s->ids.native, &stack) || !stack.n_ips)
 			continue;
+		int site = -1;
 		for (int k = 0; k < SITES; k++)
-			if (stack.ip[0] - d->site[k] < SITE_SPAN)
-				return k;
+			if (stack.ip[0] - d->site[k] < SITE_SPAN && (site < 0 || d->site[k] > d->site[site]))
+				site = k;
+		return site;
 	}
 	return -1;
 }

@@ -393,9 +393,10 @@ static uint64_t resync(struct glibc_heap *h, const struct glibc_segment *s, uint
 #define TCACHE_BINS 64
 #define TCACHE_MAX 1024u	/* structs */
 #define TCACHE_CHAIN_MAX 65536u /* a tunable can make a list that long */
-#define TCACHE_COUNT_MAX 127u
+#define TCACHE_TRIES 3
 
 struct glibc_tcache {
+	uint64_t heads; /* address of the array */
 	uint64_t head[TCACHE_BINS];
 };
 
@@ -417,7 +418,8 @@ static void meet_tcache(struct glibc_heap *h, const struct glibc_segment *s, uin
 	for (size_t i = 0; i < ARRAY_SIZE(tcache_layouts); i++) {
 		if (tcache_layouts[i].chunk != size || h->n_tcaches >= TCACHE_MAX)
 			continue;
-		if (!window_read(h, s, chunk + 16 + tcache_layouts[i].heads, t.head, sizeof(t.head)))
+		t.heads = chunk + 16 + tcache_layouts[i].heads;
+		if (!window_read(h, s, t.heads, t.head, sizeof(t.head)))
 			return;
 		for (int k = 0; k < TCACHE_BINS; k++) {
 			if (t.head[k] && !is_link(t.head[k]))
@@ -467,12 +469,22 @@ void glibc_walk(struct glibc_heap *h, const struct glibc_segment *s, uint64_t fr
 
 /* --- free chunks that look as if in use --- */
 
+#define LINK_OFFSET 16u /* of a link in its chunk */
+
 struct list {
 	uint64_t head, chunk_size;
-	uint32_t link;	 /* offset of the link in a chunk */
 	uint32_t points; /* where in a chunk links point to */
 	bool mangled;	 /* 2.32 on: a link is stored as link ^ (its own address >> 12) */
+	bool quick;	 /* changes all the time: nothing of it is read from pages that are kept */
 };
+
+static bool link_read(struct glibc_heap *h, const struct list *l, uint64_t chunk, uint64_t ret[2])
+{
+	int n = 2 * sizeof(*ret);
+
+	return l->quick ? h->memory->read(h->memory->ctx, chunk + 8, ret, (size_t)n) == n
+			: !page_cache_read(h->cache, chunk + 8, ret, (size_t)n);
+}
 
 /* Its length if every entry is a chunk of the list's size and it ends; -1. Tells each entry's user address if asked. */
 static long follow_list(struct glibc_heap *h, const struct list *l, void (*entry)(void *ctx, uint64_t user), void *ctx)
@@ -481,44 +493,66 @@ static long follow_list(struct glibc_heap *h, const struct list *l, void (*entry
 	uint32_t n = 0;
 
 	for (; at; n++) {
-		uint64_t chunk = at - l->points, size = 0, next = 0;
-		if (n >= TCACHE_CHAIN_MAX || !is_link(at) || word(h, chunk + 8, &size) ||
-		    (size & ~(uint64_t)SIZE_BITS) != l->chunk_size || word(h, chunk + l->link, &next))
+		uint64_t chunk = at - l->points, words[2]; /* size, link */
+		if (n >= TCACHE_CHAIN_MAX || !is_link(at) || !link_read(h, l, chunk, words) ||
+		    (words[0] & ~(uint64_t)SIZE_BITS) != l->chunk_size)
 			return -1;
 		if (entry)
 			entry(ctx, chunk + 16);
-		at = l->mangled ? next ^ ((chunk + l->link) >> 12) : next;
+		at = l->mangled ? words[1] ^ ((chunk + LINK_OFFSET) >> 12) : words[1];
 	}
 	return n;
 }
 
-/* What of the lists is sound; which way links are written shows by which reading finds more of them so. */
+static struct list tcache_list(const struct glibc_tcache *t, uint32_t j, bool mangled)
+{
+	return (struct list){ t->head[j], CHUNK_MIN + 16 * j, 16, mangled, true };
+}
+
+/* How many lists are sound; which way links are written shows by which reading finds more of them so. */
 static unsigned sound_lists(struct glibc_heap *h, const struct glibc_tcache *t, bool mangled)
 {
 	unsigned sound = 0;
 
 	for (uint32_t j = 0; j < TCACHE_BINS; j++) {
-		struct list l = { t->head[j], CHUNK_MIN + 16 * j, 16, 16, mangled };
+		struct list l = tcache_list(t, j, mangled);
 		sound += l.head && follow_list(h, &l, NULL, NULL) > 0;
 	}
 	return sound;
 }
 
-static void tcache_entries(struct glibc_heap *h, const struct glibc_tcache *t, void (*entry)(void *ctx, uint64_t user),
+/* A list that its thread changes under our eyes is read anew. */
+static void tcache_list_entries(struct glibc_heap *h, struct glibc_tcache *t, uint32_t j, bool mangled,
+				void (*entry)(void *ctx, uint64_t user), void *ctx)
+{
+	for (int tries = 0; tries < TCACHE_TRIES; tries++) {
+		struct list l = tcache_list(t, j, mangled);
+		if (!l.head)
+			return;
+		if (follow_list(h, &l, NULL, NULL) > 0) {
+			(void)follow_list(h, &l, entry, ctx); /* sound a moment ago */
+			return;
+		}
+		if (h->memory->read(h->memory->ctx, t->heads + 8 * j, &t->head[j], 8) != 8)
+			return;
+	}
+}
+
+static void tcache_entries(struct glibc_heap *h, struct glibc_tcache *t, void (*entry)(void *ctx, uint64_t user),
 			   void *ctx)
 {
-	unsigned plain = sound_lists(h, t, false), mangled = sound_lists(h, t, true), lists = 0;
+	unsigned lists = 0;
 
+	if (h->memory->read(h->memory->ctx, t->heads, t->head, sizeof(t->head)) != sizeof(t->head))
+		return;
+	unsigned plain = sound_lists(h, t, false), mangled = sound_lists(h, t, true);
 	for (uint32_t j = 0; j < TCACHE_BINS; j++)
 		lists += t->head[j] != 0;
-	/* A struct that its thread changes while we read has a list or two that do not fit. Other memory has none that does. */
-	if ((plain > mangled ? plain : mangled) * 4 < lists * 3)
+	/* A struct that its thread changes while we read has lists that do not fit. Other memory has none that does. */
+	if ((plain > mangled ? plain : mangled) * 2 < lists)
 		return;
-	for (uint32_t j = 0; j < TCACHE_BINS; j++) {
-		struct list l = { t->head[j], CHUNK_MIN + 16 * j, 16, 16, mangled > plain };
-		if (l.head && follow_list(h, &l, NULL, NULL) > 0)
-			(void)follow_list(h, &l, entry, ctx); /* sound a moment ago, in the same pages */
-	}
+	for (uint32_t j = 0; j < TCACHE_BINS; j++)
+		tcache_list_entries(h, t, j, mangled > plain, entry, ctx);
 }
 
 #define FASTBINS 10u
@@ -532,7 +566,7 @@ static void fastbin_entries(struct glibc_heap *h, uint64_t arena, void (*entry)(
 		return;
 	for (uint32_t j = 0; j < FASTBINS; j++)
 		for (int mangled = 0; mangled < 2; mangled++) {
-			struct list l = { heads[j], CHUNK_MIN + 16 * j, 16, 0, mangled };
+			struct list l = { heads[j], CHUNK_MIN + 16 * j, 0, mangled, false };
 			if (l.head && follow_list(h, &l, NULL, NULL) > 0)
 				(void)follow_list(h, &l, entry, ctx); /* sound a moment ago, in the same pages */
 		}

@@ -17,7 +17,7 @@
 #define USUAL_SHARE 0.75
 #define USUAL_WEIGHT 2.0
 #define USUAL_ODDS_MAX 32.0
-#define NEIGHBOUR_SPREAD 0.25 /* standard deviation of the odds of other classes, as a share of them */
+#define NEIGHBOUR_SPREAD 0.25 /* standard deviation of the odds, as a share of them, per class of distance */
 
 uint32_t reuse_class(bool python, uint64_t bytes)
 {
@@ -95,8 +95,9 @@ static void pool_fresh(const struct reuse *r, uint32_t class, struct reuse_odds 
 	ret->odds = used / (is_free + 1);
 	/* Of odds x/(1-x) by the delta method; one more in each so that none at all is not taken for never. */
 	double plus = (used + 1) / (is_free + 1);
-	if (reach)
-		spread = hypot(spread, NEIGHBOUR_SPREAD * plus);
+	/* What is said of other sizes says less the further they are. */
+	spread = hypot(spread, NEIGHBOUR_SPREAD * reach * plus);
+	spread = hypot(spread, USUAL_ODDS_MAX * reach / LAYER_CLASSES);
 	ret->odds_var = plus * (1 + plus) * (1 + plus) / (ret->n + 2) + spread * spread;
 }
 
