@@ -36,7 +36,8 @@ static __always_inline struct event *map_event(struct proc *p, __u32 kind)
 }
 
 /* The stack begins where the kernel was entered: most often in libc's wrapper, which user space knows by its name. */
-static __always_inline void user_stack(struct proc *p, struct thread_state *t, __u16 site, enum layer layer, struct stack_ids *ret)
+static __always_inline void user_stack(struct proc *p, struct thread_state *t, __u16 site, enum layer layer,
+				       struct stack_ids *ret)
 {
 	struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
 	struct stack_start from = { .site = site };

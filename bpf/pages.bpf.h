@@ -48,7 +48,8 @@ struct table_end {
 
 static __always_inline __u64 own_tables(void)
 {
-	return (__u64)BPF_CORE_READ(bpf_get_current_task_btf(), mm, pgd); /* as a number: a pointer can't be handed on */
+	return (__u64)BPF_CORE_READ(bpf_get_current_task_btf(), mm,
+				    pgd); /* as a number: a pointer can't be handed on */
 }
 
 __noinline int table_walk(__u64 addr, struct table_end *w)
@@ -218,8 +219,7 @@ static __always_inline int fault_is_due(void)
 	if (!left || !paging.every)
 		return 0;
 	if (!*left)
-		*left = 1 + (__u32)((sample_distance(&sampling, paging.gap, 1, bpf_get_prandom_u32()) - 1) >>
-				    PAGING_GAP_SHIFT);
+		*left = paging_turn(&sampling, paging.gap, bpf_get_prandom_u32());
 	return --*left == 0;
 }
 

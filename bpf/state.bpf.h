@@ -75,7 +75,7 @@ struct page_view {
 
 /* A page fault between its two ends. */
 struct fault {
-	__u64 addr; /* 0: none */
+	__u64 addr;  /* 0: none */
 	__u32 every; /* faults that this one stands for */
 	__u32 may_copy;
 	struct page_view before, after;

@@ -77,7 +77,7 @@ struct proc {
 	__u64 booked_bytes,
 		booked_var; /* allocations counted, heap and python, weights and scales in them: what one window found */
 	__u64 hits_limit;   /* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
-	__u64 given_back_bytes; /* of addresses, by madvise(MADV_DONTNEED, MADV_FREE) */
+	__u64 given_back_bytes;	    /* of addresses, by madvise(MADV_DONTNEED, MADV_FREE) */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
 	__u64 losses[LOSS_NR];
@@ -255,10 +255,10 @@ struct config {
 	__u32 live_buckets, sum_mask; /* sums: number less 1, a power of two */
 	__u32 tick_us;		      /* length of a jiffy */
 	__u32 pad2;
-	__u32 by_thread;	      /* != 0: sums of one thread each */
-	__u32 record_hits;	      /* one of so many, for the tests' oracle (include/hit.h); 0: none */
-	__u32 rate;		      /* include/sampling.h: of processes that are born or adopted */
-	__u32 windowed;		      /* != 0: nothing of these is counted before user space opens a window */
+	__u32 by_thread;   /* != 0: sums of one thread each */
+	__u32 record_hits; /* one of so many, for the tests' oracle (include/hit.h); 0: none */
+	__u32 rate;	   /* include/sampling.h: of processes that are born or adopted */
+	__u32 windowed;	   /* != 0: nothing of these is counted before user space opens a window */
 	__u32 pad;
 	__u64 sample_bytes; /* R of rate 1 */
 	__u32 no_stacks;  /* != 0: all calls are booked on the layer's unknown stack (for measuring what stacks cost) */

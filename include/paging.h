@@ -6,9 +6,7 @@
 #ifndef TIDEMARK_PAGING_H
 #define TIDEMARK_PAGING_H
 
-#ifndef __VMLINUX_H__
-#include <linux/types.h>
-#endif
+#include "sampling.h"
 
 #define PAGING_GAP_SHIFT 16
 #define PAGING_FAULTS_EVERY \
@@ -22,6 +20,12 @@ struct paging {
 	__u64 direct_base; /* physical address 0 as the kernel sees it (page_offset_base): KASLR moves it, and no symbol need tell */
 	__u64 huge_zero_pfn; /* the huge page of zeros, which no process has for itself; 0: not known */
 };
+
+/* Faults until the next one that is looked at, itself among them: geometric, so each is with probability 1/every, whatever came before. random: 32 bits. */
+static inline __u32 paging_turn(const volatile struct sampling_tables *t, __u64 gap, __u32 random)
+{
+	return 1 + (__u32)((sample_distance(t, gap, 1, random) - 1) >> PAGING_GAP_SHIFT);
+}
 
 /* Answer of the program that user space runs to find these out. */
 struct paging_answer {

@@ -131,7 +131,8 @@ def proc(line):
         if layer not in LAYERS:
             yield f"proc.layers has {layer!r}"
         yield from fields(c, PAGE_COUNTS if layer == "page" else COUNTS, f"proc.layers.{layer}")
-        yield from counts(c, f"proc {line['pid']} layer {layer}", line["mode"] == "exact")
+        # Which calls are counted is the mode; page faults are sampled in each.
+        yield from counts(c, f"proc {line['pid']} layer {layer}", line["mode"] == "exact" and layer != "page")
 
 
 def stack(line):

@@ -188,6 +188,46 @@ static void order_of_lines(void **state)
 	fixture_free(r);
 }
 
+static void copies_are_told_of_pages_only(void **state)
+{
+	struct query q = fixture_query();
+	struct report *r = fixture_report(&q, 5);
+	struct report_proc p = r->procs[0];
+	struct report_stack s[2] = { p.stacks[0], p.stacks[0] };
+
+	(void)state;
+	s[0].layer = LAYER_PAGE;
+	s[0].counts.c.cow_bytes = 8192;
+	s[0].counts.c.cow_bytes_se = 64.5;
+	p.stacks = s;
+	p.n_stacks = 2;
+	p.n_groups = 0;
+	memset(p.layer_on, 0, sizeof(p.layer_on));
+	p.layer_on[LAYER_PAGE] = true;
+	p.layers[LAYER_PAGE].c.cow_bytes = 12288;
+	p.given_back_bytes = 4096;
+	r->procs = &p;
+	r->n_procs = 1;
+	struct lines l = show(r);
+	struct json_object *layers, *page, *field;
+	assert_int_equal(u64_of(line_of(&l, "stack", 0), "cow_bytes"), 8192);
+	assert_true(json_object_object_get_ex(line_of(&l, "stack", 0), "cow_bytes_se", &field));
+	assert_float_equal((float)json_object_get_double(field), 64.5, 1e-6);
+	assert_false(json_object_object_get_ex(line_of(&l, "stack", 1), "cow_bytes", &field));
+	assert_true(json_object_object_get_ex(line_of(&l, "proc", 0), "layers", &layers));
+	assert_true(json_object_object_get_ex(layers, "page", &page));
+	assert_int_equal(u64_of(page, "cow_bytes"), 12288);
+	assert_null_field(page, "given_back_bytes"); /* nobody looked */
+	lines_done(&l);
+	p.faults_counted = true;
+	l = show(r);
+	assert_true(json_object_object_get_ex(line_of(&l, "proc", 0), "layers", &layers));
+	assert_true(json_object_object_get_ex(layers, "page", &page));
+	assert_int_equal(u64_of(page, "given_back_bytes"), 4096);
+	lines_done(&l);
+	fixture_free(r);
+}
+
 static void unknown_is_null(void **state)
 {
 	static const char *const live[] = { "live_bytes", "live_bytes_se", "live_count", "peak_live_bytes" };
@@ -547,6 +587,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_field_is_there),
 		cmocka_unit_test(order_of_lines),
+		cmocka_unit_test(copies_are_told_of_pages_only),
 		cmocka_unit_test(unknown_is_null),
 		cmocka_unit_test(no_figure_breaks_a_line),
 		cmocka_unit_test(big_counts_are_exact),

@@ -137,6 +137,41 @@ static void page_layer_is_the_kernels_figure(void **state)
 	assert_int_equal(now->stacks[0].delta_bytes, 0);
 }
 
+/* Where faults are counted none is none; copies are no part of what became resident. */
+static void page_layer_adds_up_faults(void **state)
+{
+	struct fixture *f = *state;
+	struct snap_proc *p = synth_proc(f->world, 1);
+	struct snap_stack *a, *b;
+	const struct counts *c;
+
+	p->faults_counted = true;
+	c = &step(f, 0)->procs[0].layers[LAYER_PAGE].counts;
+	assert_int_equal(c->alloc_bytes, 0);
+	assert_int_equal(c->cow_bytes, 0);
+	assert_true(c->free_bytes == UNKNOWN_U64);
+	a = synth_stack(f->world, 1, LAYER_PAGE, 0x10);
+	b = synth_stack(f->world, 1, LAYER_PAGE, 0x20);
+	synth_alloc(a, 8192);
+	synth_alloc(b, 4096);
+	a->counts.alloc_bytes_se = 3;
+	b->counts.alloc_bytes_se = 4;
+	b->counts.cow_bytes = 12288;
+	b->counts.cow_bytes_se = 5;
+	a->counts.cow_bytes = 4096;
+	a->counts.cow_bytes_se = 12;
+	c = &step(f, 1)->procs[0].layers[LAYER_PAGE].counts;
+	assert_int_equal(c->live_bytes, p->rss_bytes);
+	assert_int_equal(c->alloc_bytes, 12288);
+	assert_int_equal(c->cow_bytes, 16384);
+	assert_float_equal((float)c->alloc_bytes_se, 5, 1e-6);
+	assert_float_equal((float)c->cow_bytes_se, 13, 1e-6);
+	p->faults_counted = false;
+	f->world->n_stacks = 0;
+	c = &step(f, 2)->procs[0].layers[LAYER_PAGE].counts;
+	assert_true(c->cow_bytes == UNKNOWN_U64 && isnan(c->cow_bytes_se));
+}
+
 static void rates_are_of_the_last_interval(void **state)
 {
 	struct fixture *f = *state;
@@ -418,6 +453,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		with_world(sums_over_stacks),
 		with_world(page_layer_is_the_kernels_figure),
+		with_world(page_layer_adds_up_faults),
 		with_world(rates_are_of_the_last_interval),
 		with_world(growth_needs_points_and_time),
 		with_world(growth_is_of_the_window),

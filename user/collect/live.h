@@ -13,14 +13,14 @@
 struct live_opts {
 	const struct target *target; /* borrowed, must outlive the source */
 	double interval_s;
-	bool heap, map, python;	       /* layers */
-	bool page;	       /* page faults by stack: resident memory is told in any case */
-	bool zoom;	       /* processes that grow get heap probes by themselves */
-	bool exact;	       /* every call is counted, whatever it costs */
-	uint64_t sample_bytes; /* R of the finest sampling */
-	double budget_pct;     /* of the CPU time that a process uses; 0: no limit */
-	bool by_thread;	       /* sums of one thread each */
-	bool quiet_stdout;     /* a command's standard output goes to standard error */
+	bool heap, map, python; /* layers */
+	bool page;		/* page faults by stack: resident memory is told in any case */
+	bool zoom;		/* processes that grow get heap probes by themselves */
+	bool exact;		/* every call is counted, whatever it costs */
+	uint64_t sample_bytes;	/* R of the finest sampling */
+	double budget_pct;	/* of the CPU time that a process uses; 0: no limit */
+	bool by_thread;		/* sums of one thread each */
+	bool quiet_stdout;	/* a command's standard output goes to standard error */
 };
 
 /*

@@ -161,8 +161,7 @@ static int map_table(struct loader *l, enum kernel_map id)
 
 static int map_tables(struct loader *l)
 {
-	static const enum kernel_map tables[] = { KMAP_PROCS, KMAP_PYTHONS,
-						  KMAP_PAGES, KMAP_RULES, KMAP_RANGES };
+	static const enum kernel_map tables[] = { KMAP_PROCS, KMAP_PYTHONS, KMAP_PAGES, KMAP_RULES, KMAP_RANGES };
 	int err = 0;
 
 	for (size_t i = 0; i < ARRAY_SIZE(tables) && !err; i++)

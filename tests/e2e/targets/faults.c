@@ -16,9 +16,17 @@
 #include "truth.h"
 
 #define PAGE 4096ul
-#define HUGE (2ul << 20)
+#define HUGE_BYTES (2ul << 20)
 
-enum { ANON_PAGES = 1000, ZERO_PAGES = 500, FILE_PAGES = 256, BRK_PAGES = 300, READ_PAGES = 200, LOADED_PAGES = 2048, REUSE_PAGES = 400 };
+enum {
+	ANON_PAGES = 1000,
+	ZERO_PAGES = 500,
+	FILE_PAGES = 256,
+	BRK_PAGES = 300,
+	READ_PAGES = 200,
+	LOADED_PAGES = 2048,
+	REUSE_PAGES = 400
+};
 
 static char *map_anon(unsigned long bytes, int flags)
 {
@@ -105,7 +113,6 @@ SITE void unshare_pages(char *at, unsigned long pages)
 
 static unsigned long resident(void)
 {
-	char text[256];
 	int fd = open("/proc/self/smaps_rollup", O_RDONLY);
 	char big[4096];
 	ssize_t n = fd < 0 ? -1 : read(fd, big, sizeof(big) - 1);
@@ -113,7 +120,6 @@ static unsigned long resident(void)
 	const char *at;
 
 	(void)close(fd);
-	(void)text;
 	if (n <= 0)
 		truth_die("smaps_rollup");
 	big[n] = 0;
@@ -203,16 +209,16 @@ static void do_anon(void)
 /* 0: this kernel gave no huge page. */
 static unsigned long do_huge(void)
 {
-	char *at = map_anon(2 * HUGE, 0);
-	char *huge = (char *)(((unsigned long)at + HUGE - 1) & ~(HUGE - 1));
+	char *at = map_anon(2 * HUGE_BYTES, 0);
+	char *huge = (char *)(((unsigned long)at + HUGE_BYTES - 1) & ~(HUGE_BYTES - 1));
 	unsigned long before, grown = 0;
 
-	if (madvise(huge, HUGE, MADV_HUGEPAGE) == 0) {
+	if (madvise(huge, HUGE_BYTES, MADV_HUGEPAGE) == 0) {
 		before = resident();
 		touch_huge(huge);
 		grown = resident() - before;
 	}
-	(void)munmap(at, 2 * HUGE);
+	(void)munmap(at, 2 * HUGE_BYTES);
 	return grown;
 }
 
@@ -284,7 +290,8 @@ int main(void)
 			in_child(loaded, times);
 		}
 		(void)close(hold[0]);
-		printf("{\"tag\":\"done%d\",\"pid\":%d,\"given_back\":%lu,\"sites\":[", times, (int)getpid(), n * ANON_PAGES * PAGE);
+		printf("{\"tag\":\"done%d\",\"pid\":%d,\"given_back\":%lu,\"sites\":[", times, (int)getpid(),
+		       n * ANON_PAGES * PAGE);
 		print_site("touch_anon", n * ANON_PAGES * PAGE, 0, 0);
 		print_site("read_zeros", 0, 0, 0);
 		print_site("write_zeros", n * ZERO_PAGES * PAGE, 0, 0);
