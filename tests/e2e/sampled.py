@@ -47,7 +47,7 @@ class Results:
     def __init__(self):
         self.errors = {f: [] for f in FIGURES}
         self.counts = collections.defaultdict(list)
-        self.runs = 0
+        self.runs = self.unknown = 0
 
     def add(self, program, truth, got):
         """got: {site: Counter}, see by_caller."""
@@ -55,6 +55,9 @@ class Results:
         for s in truth["sites"]:
             have = got.get(s["caller"], collections.Counter())
             for figure, (ours, var, theirs) in FIGURES.items():
+                if math.isnan(have[ours]) or math.isnan(have[var]):
+                    self.unknown += 1
+                    continue
                 self.errors[figure].append(Error(program, s["caller"], s[theirs], have[ours], math.sqrt(have[var])))
             self.counts[program, s["caller"]].append((s["alloc_count"], have["alloc_count_total"]))
 
@@ -68,15 +71,15 @@ def python_function(stack):
 
 
 def by_caller(interval, pid, name_of=first_frame):
-    """{name: sums}; of standard errors the sums of squares."""
+    """{name: sums}; of standard errors the sums of squares. What is not known is NAN."""
     sums = collections.defaultdict(collections.Counter)
     for s in interval.stacks:
         if s["pid"] != pid or s["layer"] != "heap":
             continue
         to = sums[name_of(s)]
         for ours, se, _ in FIGURES.values():
-            to[ours] += s[ours]
-            to[se] += s[se] ** 2
+            to[ours] += math.nan if s[ours] is None else s[ours]
+            to[se] += math.nan if s[se] is None else s[se] ** 2
         to["alloc_count_total"] += s["alloc_count_total"]
     return sums
 
@@ -173,6 +176,7 @@ def own_error(values):
 
 
 def check_quick(results):
+    h.check(not results.unknown, f"{results.unknown} figures or their errors are not known")
     for figure, errors in results.errors.items():
         n, z = len(errors), [e.z for e in errors]
         bias, share, spread = sum(z) / math.sqrt(n), covered(errors), mean(v * v for v in z)
