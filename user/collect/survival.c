@@ -19,10 +19,10 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <uthash.h>
 
 #include "collect/occupied.h"
+#include "collect/livetable.h"
 #include "collect/reuse.h"
 #include "probe/loader.h"
 #include "probe/sample_tables.h"
@@ -37,22 +37,8 @@
 #define AGAIN_NS 60000000000ull /* allocators do not change often */
 #define JITTER 0.5		/* distances are within half of this share of their mean, on each side */
 
-#define GHOST_SUM UINT32_MAX /* never a place in `sums` */
 #define GHOSTS_MAX 4096u     /* of one process */
 #define GHOSTS_NEW_MAX 1024u /* of one look */
-
-#define WINDOW_BUCKETS 4096u /* mapped at once, see ages.c */
-#define WINDOW_BYTES (WINDOW_BUCKETS * sizeof(struct live_bucket))
-#define PAGE 4096u
-
-/* A place in `live`, as copied. */
-struct seen {
-	uint64_t key;
-	struct live_block block;
-	uint32_t bucket;
-	uint8_t way;
-	bool gone;
-};
 
 struct cell {
 	struct {
@@ -73,7 +59,7 @@ struct watch {
 	uint32_t account;
 	uint64_t next_ns;
 	bool looked;
-	struct seen *last; /* at the last look */
+	struct live_entry *last; /* at the last look */
 	size_t n_last;
 	size_t ghosts;
 	struct cell *cells;
@@ -85,6 +71,7 @@ struct watch {
 
 struct survival {
 	struct survival_tables tables;
+	struct live_table table;
 	struct sampling_tables sampling;
 	struct watch *watches;
 	struct of_sum *sums;
@@ -96,9 +83,9 @@ struct look {
 	struct survival *s;
 	struct watch *w;
 	const struct survival_target *t;
-	struct seen *now;
+	struct live_entry *now;
 	size_t n, cap;
-	struct seen *controls; /* new ones: as they were at the last look */
+	struct live_entry *controls; /* new ones: as they were at the last look */
 	size_t n_controls, cap_controls;
 	struct occupied_query *queries; /* of now, then of controls */
 	uint8_t *is;			/* answers, by the same index */
@@ -109,6 +96,7 @@ struct survival *survival_new_of(const struct survival_tables *t)
 	struct survival *s = xcalloc(1, sizeof(*s));
 
 	s->tables = *t;
+	s->table = (struct live_table){ t->live_fd, t->sums_fd, t->live_buckets, t->n_sums };
 	s->random = (t->seed ? t->seed : mono_ns()) | 1;
 	sampling_tables_fill(&s->sampling);
 	return s;
@@ -186,157 +174,9 @@ static double random_unit(struct survival *s)
 	return (double)(s->random * 0x2545f4914f6cdd1dull >> 11) * 0x1p-53;
 }
 
-static bool is_ghost(const struct seen *b)
+static bool is_ghost(const struct live_entry *b)
 {
-	return b->block.sum == GHOST_SUM;
-}
-
-static bool is_python(uint64_t key)
-{
-	return key >> ACCOUNT_BITS & 1;
-}
-
-static uint64_t address_of(uint64_t key)
-{
-	return key >> (ACCOUNT_BITS + 1) << 3;
-}
-
-/* --- the kernel's table --- */
-
-/* The programs go on changing it: a block is copied, then its key is read again. */
-static void copy_place(struct look *l, const struct live_bucket *bucket, uint32_t number, uint8_t way)
-{
-	uint64_t key = __atomic_load_n(&bucket->key[way], __ATOMIC_ACQUIRE);
-
-	if (!key || key == LIVE_BUSY || live_key_account(key) != l->w->account)
-		return;
-	struct live_block block = bucket->block[way];
-	__atomic_thread_fence(__ATOMIC_ACQUIRE);
-	if (__atomic_load_n(&bucket->key[way], __ATOMIC_RELAXED) != key ||
-	    (block.sum >= l->s->tables.n_sums && block.sum != GHOST_SUM))
-		return;
-	l->now = grow_to(l->now, &l->cap, l->n + 1, sizeof(*l->now));
-	l->now[l->n++] = (struct seen){ .key = key, .block = block, .bucket = number, .way = way };
-}
-
-static int copy_live(struct look *l)
-{
-	const struct survival_tables *t = &l->s->tables;
-
-	for (uint32_t first = 0; first < t->live_buckets; first += WINDOW_BUCKETS) {
-		uint32_t n = t->live_buckets - first < WINDOW_BUCKETS ? t->live_buckets - first : WINDOW_BUCKETS;
-		const struct live_bucket *b = mmap(NULL, n * sizeof(*b), PROT_READ, MAP_SHARED, t->live_fd,
-						   (off_t)(first / WINDOW_BUCKETS * WINDOW_BYTES));
-		if (b == MAP_FAILED)
-			return -errno;
-		for (uint32_t i = 0; i < n; i++)
-			for (uint8_t way = 0; way < LIVE_WAYS; way++)
-				copy_place(l, &b[i], first + i, way);
-		(void)munmap((void *)b, n * sizeof(*b)); /* only fails on bad arguments */
-	}
-	return 0;
-}
-
-/* One element of a table: the pages that it lies in. */
-struct view {
-	void *map, *at;
-	size_t bytes;
-};
-
-static bool view_open(int fd, uint64_t index, size_t size, struct view *ret)
-{
-	uint64_t at = index * size, from = at / PAGE * PAGE;
-
-	ret->bytes = at + size - from;
-	ret->map = mmap(NULL, ret->bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)from);
-	if (ret->map == MAP_FAILED)
-		return false;
-	ret->at = (char *)ret->map + (at - from);
-	return true;
-}
-
-static void view_close(struct view *v)
-{
-	(void)munmap(v->map, v->bytes); /* only fails on bad arguments */
-}
-
-static struct live_bucket *bucket_open(const struct survival *s, uint32_t number, struct view *ret)
-{
-	return view_open(s->tables.live_fd, number, sizeof(struct live_bucket), ret) ? ret->at : NULL;
-}
-
-static struct sum *sum_open(const struct survival *s, uint32_t number, struct view *ret)
-{
-	return view_open(s->tables.sums_fd, number, sizeof(struct sum), ret) ? ret->at : NULL;
-}
-
-/* The block as it was copied, and no other since. */
-static bool take_out(const struct survival *s, const struct seen *b)
-{
-	struct view v;
-	struct live_bucket *bucket = bucket_open(s, b->bucket, &v);
-
-	if (!bucket)
-		return false;
-	bool same = !memcmp(&bucket->block[b->way], &b->block, sizeof(b->block)) &&
-		    __sync_bool_compare_and_swap(&bucket->key[b->way], b->key, 0);
-	view_close(&v);
-	return same;
-}
-
-static bool bucket_has(const struct live_bucket *b, uint64_t key)
-{
-	for (int i = 0; i < LIVE_WAYS; i++)
-		if (__atomic_load_n(&b->key[i], __ATOMIC_ACQUIRE) == key)
-			return true;
-	return false;
-}
-
-static int bucket_put(struct live_bucket *b, uint64_t key, const struct live_block *block)
-{
-	for (int i = 0; i < LIVE_WAYS; i++) {
-		if (b->key[i] || !__sync_bool_compare_and_swap(&b->key[i], 0, LIVE_BUSY))
-			continue;
-		b->block[i] = *block;
-		__atomic_store_n(&b->key[i], key, __ATOMIC_RELEASE);
-		return i;
-	}
-	return -1;
-}
-
-/* The programs may enter a block at the same address at the same time: then the ghost goes again. */
-static int put_between(const struct seen *b, struct live_bucket *first, struct live_bucket *second, bool are_one)
-{
-	if (bucket_has(first, b->key) || bucket_has(second, b->key))
-		return -1;
-	int way = bucket_put(first, b->key, &b->block);
-	if (way >= 0 && !are_one && bucket_has(second, b->key)) {
-		(void)__sync_bool_compare_and_swap(&first->key[way], b->key, 0); /* gone: as good */
-		return -1;
-	}
-	return way;
-}
-
-/* Puts a ghost at a control's address. */
-static bool put_ghost(const struct survival *s, struct seen *b)
-{
-	uint32_t buckets = s->tables.live_buckets;
-	struct view first, second;
-	int way = -1;
-
-	b->bucket = live_place(b->key, 0, buckets);
-	struct live_bucket *one = bucket_open(s, b->bucket, &first);
-	if (!one)
-		return false;
-	uint32_t place = live_place(b->key, 1, buckets);
-	struct live_bucket *other = bucket_open(s, place, &second);
-	if (other) {
-		way = put_between(b, one, other, place == b->bucket);
-		view_close(&second);
-	}
-	view_close(&first);
-	b->way = (uint8_t)way;
-	return way >= 0;
+	return b->block.sum == LIVE_GHOST_SUM;
 }
 
 static struct sample_weight weight_of(const struct look *l, const struct live_block *b)
@@ -345,21 +185,21 @@ static struct sample_weight weight_of(const struct look *l, const struct live_bl
 }
 
 /* As the programs do it (bpf/account.bpf.h: book_gone). */
-static void book_freed(struct look *l, const struct seen *b)
+static void book_freed(struct look *l, const struct live_entry *b)
 {
 	struct proc *p = &l->s->tables.procs[account_slot(l->w->account)];
 	struct sample_weight w = weight_of(l, &b->block);
-	struct view v;
-	struct sum *sum = sum_open(l->s, b->block.sum, &v);
+	struct table_view v;
+	struct sum *sum = sum_open(&l->s->table, b->block.sum, &v);
 
 	if (sum) {
 		(void)__sync_fetch_and_add(&sum->free_bytes, w.bytes);
 		(void)__sync_fetch_and_add(&sum->free_count, w.count);
 		(void)__sync_fetch_and_add(&sum->gone_var, w.var);
-		view_close(&v);
+		table_close(&v);
 	}
 	if (p->account == l->w->account)
-		(void)__sync_fetch_and_sub(&p->live_bytes[is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP],
+		(void)__sync_fetch_and_sub(&p->live_bytes[live_key_is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP],
 					   (int64_t)w.bytes);
 }
 
@@ -367,24 +207,24 @@ static void book_freed(struct look *l, const struct seen *b)
 
 static int by_key(const void *a, const void *b)
 {
-	uint64_t x = ((const struct seen *)a)->key, y = ((const struct seen *)b)->key;
+	uint64_t x = ((const struct live_entry *)a)->key, y = ((const struct live_entry *)b)->key;
 
 	return x < y ? -1 : x > y;
 }
 
-static uint32_t class_of(const struct seen *b)
+static uint32_t class_of(const struct live_entry *b)
 {
-	return reuse_class(is_python(b->key), b->block.bytes);
+	return reuse_class(live_key_is_python(b->key), b->block.bytes);
 }
 
 /*
  * A block of the last look that is not there any more. Where a sampled block lies at its address by now it is a control too, and its address in use:
  * to leave these out would count the others, among them all that are free, for too much.
  */
-static void on_vanished(struct look *l, const struct seen *b)
+static void on_vanished(struct look *l, const struct live_entry *b)
 {
 	if (is_ghost(b)) {
-		reuse_count_old(&l->w->reuse, reuse_class(is_python(b->key), b->block.birth_ms), REUSE_LEFT);
+		reuse_count_old(&l->w->reuse, reuse_class(live_key_is_python(b->key), b->block.birth_ms), REUSE_LEFT);
 		return;
 	}
 	l->controls = grow_to(l->controls, &l->cap_controls, l->n_controls + 1, sizeof(*l->controls));
@@ -403,7 +243,7 @@ static void compare_with_last(struct look *l)
 	if (l->w->n_last)
 		qsort(l->w->last, l->w->n_last, sizeof(*l->w->last), by_key);
 	for (size_t k = 0; k < l->w->n_last; k++) {
-		const struct seen *b = &l->w->last[k];
+		const struct live_entry *b = &l->w->last[k];
 		while (i < l->n && l->now[i].key < b->key)
 			i++;
 		bool there = i < l->n && l->now[i].key == b->key;
@@ -438,11 +278,11 @@ static int ask(struct look *l, size_t n)
 	return err;
 }
 
-static struct occupied_query query_of(const struct seen *b, size_t index)
+static struct occupied_query query_of(const struct live_entry *b, size_t index)
 {
-	return (struct occupied_query){ .addr = address_of(b->key),
+	return (struct occupied_query){ .addr = live_key_addr(b->key),
 					.bytes = is_ghost(b) ? b->block.birth_ms : b->block.bytes,
-					.layer = is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP,
+					.layer = live_key_is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP,
 					.index = (uint32_t)index };
 }
 
@@ -473,23 +313,24 @@ static bool is_dead(uint8_t is)
  * Ghosts keep what they are in place of a birth: the bytes of the block, for its class and the question whether what lies there now is large
  * enough. They have no bytes of their own.
  */
-static struct seen ghost_of(const struct seen *control)
+static struct live_entry ghost_of(const struct live_entry *control)
 {
 	uint64_t bytes = control->block.bytes < UINT32_MAX ? control->block.bytes : UINT32_MAX;
 
-	return (struct seen){ .key = control->key, .block = { .sum = GHOST_SUM, .birth_ms = (uint32_t)bytes } };
+	return (struct live_entry){ .key = control->key,
+				    .block = { .sum = LIVE_GHOST_SUM, .birth_ms = (uint32_t)bytes } };
 }
 
-static void settle_ghost(struct look *l, struct seen *b, uint8_t is)
+static void settle_ghost(struct look *l, struct live_entry *b, uint8_t is)
 {
-	uint32_t class = reuse_class(is_python(b->key), b->block.birth_ms);
+	uint32_t class = reuse_class(live_key_is_python(b->key), b->block.birth_ms);
 
 	if (is == OCCUPANCY_IN_USE)
 		reuse_count_old(&l->w->reuse, class, REUSE_STAYED);
 	if (!is_dead(is))
 		return;
 	reuse_count_old(&l->w->reuse, class, REUSE_LIGHT);
-	(void)take_out(l->s, b); /* or the programs did */
+	(void)live_take_out(&l->s->table, b); /* or the programs did */
 	b->gone = true;
 	l->w->ghosts--;
 }
@@ -501,13 +342,13 @@ static void settle_controls(struct look *l)
 	l->w->status.controls = 0;
 	for (size_t i = 0; i < l->n_controls; i++) {
 		uint8_t is = l->is[l->n + i];
-		struct seen ghost = ghost_of(&l->controls[i]);
+		struct live_entry ghost = ghost_of(&l->controls[i]);
 		if (is == OCCUPANCY_UNKNOWN)
 			continue;
 		reuse_count(&l->w->reuse, class_of(&l->controls[i]), is == OCCUPANCY_IN_USE);
 		l->w->status.controls++;
 		if (is != OCCUPANCY_IN_USE || l->w->ghosts >= GHOSTS_MAX || n_new >= GHOSTS_NEW_MAX ||
-		    !put_ghost(l->s, &ghost))
+		    !live_put_in(&l->s->table, &ghost))
 			continue;
 		l->w->ghosts++;
 		n_new++;
@@ -519,7 +360,7 @@ static void settle_controls(struct look *l)
 
 /* --- blocks --- */
 
-static struct cohort *cohort_of(struct watch *w, const struct seen *b)
+static struct cohort *cohort_of(struct watch *w, const struct live_entry *b)
 {
 	struct cell key = { 0 }, *c = NULL;
 
@@ -541,7 +382,7 @@ static void add_weights(double to[REUSE_WEIGHTS], const double weights[REUSE_WEI
 		to[k] += weights[k];
 }
 
-static void settle_block(struct look *l, struct seen *b, uint8_t is)
+static void settle_block(struct look *l, struct live_entry *b, uint8_t is)
 {
 	struct cohort *c = cohort_of(l->w, b);
 	double bytes = (double)b->block.bytes, size = bytes > 1 ? bytes : 1, p = 1;
@@ -564,7 +405,7 @@ static void settle_block(struct look *l, struct seen *b, uint8_t is)
 		c->in_use_var += (1 - p / scale) * square;
 		c->n_unknown++;
 		l->w->status.unknown++;
-	} else if (take_out(l->s, b)) { /* else the programs took it out: seen, and no more of ours */
+	} else if (live_take_out(&l->s->table, b)) { /* else the programs took it out: seen, and no more of ours */
 		add_weights(c->found, weights);
 		c->found_squares += square;
 		c->n_found++;
@@ -603,8 +444,8 @@ static void add_figures(struct of_sum *f, const struct cohort *c, const struct c
 /* Of one sum, shown by itself: what chance brought below nothing is nothing. */
 static void finish_figures(struct look *l, struct of_sum *f)
 {
-	struct view v;
-	const struct sum *s = sum_open(l->s, f->sum, &v);
+	struct table_view v;
+	const struct sum *s = sum_open(&l->s->table, f->sum, &v);
 	double allocated = s ? (double)s->alloc_bytes - (double)s->untracked_bytes : 0;
 	double se = sqrt(f->figures.live_bytes_se), scaled = fabs(f->figures.live_bytes);
 
@@ -616,7 +457,7 @@ static void finish_figures(struct look *l, struct of_sum *f)
 	f->figures.live_bytes = fmin(f->all_bytes, fmax(0, f->figures.live_bytes));
 	f->figures.live_count = fmax(0, f->figures.live_count);
 	if (s)
-		view_close(&v);
+		table_close(&v);
 }
 
 static void make_figures(struct look *l)
@@ -668,7 +509,7 @@ static void look_done(struct look *l)
 static int look(struct look *l)
 {
 	struct cell *c, *next;
-	int err = copy_live(l);
+	int err = live_copy(&l->s->table, l->w->account, &l->now, &l->n, &l->cap);
 
 	if (err)
 		return err;
@@ -723,6 +564,7 @@ int survival_look(struct survival *s, const struct survival_target *t, uint64_t 
 	if (err < 0) {
 		/* Figures of an older look would grow stale unseen. */
 		sums_forget(s, t->account);
+		w->looked = false;
 		if (err == -ENOTSUP)
 			w->next_ns = now_ns + AGAIN_NS;
 		return err;
