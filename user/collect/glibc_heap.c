@@ -598,7 +598,7 @@ bool glibc_header_fits(struct glibc_heap *h, uint64_t user, uint64_t bytes)
 	return page_cache_read(h->cache, user - 16 + size, &next, sizeof(next)) || next.size & PREV_INUSE;
 }
 
-int glibc_mapped_chunk(struct glibc_heap *h, uint64_t user, uint64_t *ret_size)
+int glibc_mapped_chunk(struct glibc_heap *h, uint64_t user, uint64_t *ret_usable)
 {
 	uint64_t p = user - 16;
 	struct header own;
@@ -611,6 +611,6 @@ int glibc_mapped_chunk(struct glibc_heap *h, uint64_t user, uint64_t *ret_size)
 	if ((own.size & SIZE_BITS) != IS_MMAPPED || size < CHUNK_MIN || size >= USER_END || offset > p || end % 4096 ||
 	    (p - offset) % 4096)
 		return 0;
-	*ret_size = size;
+	*ret_usable = end - offset - 16; /* to the mapping's end */
 	return 1;
 }

@@ -61,8 +61,9 @@ bool glibc_header_fits(struct glibc_heap *h, uint64_t user, uint64_t bytes);
 
 /*
  * Is a chunk with a mapping of its own at this user address? The header tells: flag, and a size that ends on a page (until 2.42 of chunk
- * and offset, from 2.43 with 16 bytes more). 1 yes, 0 no, -errno: can't be read. *ret_size: of the chunk.
+ * and offset, from 2.43 with 16 bytes more). 1 yes, 0 no, -errno: can't be read. *ret_usable: bytes that the program
+ * may use.
  */
-int glibc_mapped_chunk(struct glibc_heap *h, uint64_t user, uint64_t *ret_size);
+int glibc_mapped_chunk(struct glibc_heap *h, uint64_t user, uint64_t *ret_usable);
 
 #endif

@@ -13,6 +13,7 @@
 #define PAGE 4096ull
 #define CACHE_PAGES 256 /* a power of two */
 #define LIMIT_BYTES (2ull << 30)
+#define LIMIT_CHUNKS 2000000ull
 #define RUN_PAGES 64 /* of one read: 256 KiB */
 
 /* Fields of a /proc/PID/pagemap entry (Documentation/admin-guide/mm/pagemap.rst). */
@@ -35,6 +36,8 @@ int occupied_look(struct occupied_look *l)
 	l->figures = (struct occupied_figures){ 0 };
 	if (!l->limit_bytes)
 		l->limit_bytes = LIMIT_BYTES;
+	if (!l->limit_chunks)
+		l->limit_chunks = LIMIT_CHUNKS;
 	if (l->n)
 		qsort(l->queries, l->n, sizeof(*l->queries), by_address);
 	for (size_t i = 0; i < l->n; i++)

@@ -42,6 +42,7 @@ struct memory {
 struct heap_memo {
 	uint64_t glibc_arena, glibc_start; /* main_arena, its first chunk */
 	uint32_t glibc_bins;		   /* of the bins within it; 0: not found yet */
+	double chunk_bytes;		   /* mean size of what was walked last; 0: nothing yet */
 };
 
 struct occupied_figures {
@@ -58,13 +59,14 @@ struct occupied_look {
 	struct heap_memo *memo;
 	struct occupied_query *queries; /* ascending by address */
 	size_t n;
-	uint64_t limit_bytes; /* of heap to walk; a larger one is walked in part */
-	uint64_t seed;	      /* which part */
+	uint64_t limit_bytes, limit_chunks; /* of heap to walk; a larger one is walked in part */
+	uint64_t seed;			    /* which part */
 	struct occupied_figures figures;
 };
 
 /*
- * Answers the queries (and sorts them). 0; -ENOTSUP: no allocator that is known; other -errno. limit_bytes 0: the default, 2 GiB.
+ * Answers the queries (and sorts them). 0; -ENOTSUP: no allocator that is known; other -errno. Limits of 0: the defaults, 2 GiB and 2 million
+ * chunks (half a second).
  */
 int occupied_look(struct occupied_look *l);
 
@@ -85,8 +87,8 @@ struct page_cache;
 /* A pool of pymalloc: which of its blocks are in use. */
 #define POOL_BLOCKS_MAX 1024
 struct pool_view {
-	uint64_t first;		   /* address of the first block */
-	uint32_t block_bytes, n;   /* n: blocks that were ever used; those behind are free */
+	uint64_t first;			     /* address of the first block */
+	uint32_t block_bytes, n;	     /* n: blocks that were ever used; those behind are free */
 	uint64_t used[POOL_BLOCKS_MAX / 64]; /* bits */
 };
 /* pool_bytes: 4096 until 3.9, then 16384. false: no pool begins at this address, or it is torn. */

@@ -14,6 +14,8 @@
 #define MAPPED_MIN 4096u
 #define MAPPED_OFFSET 16u
 
+#define USUAL_CHUNK 128.0 /* bytes */
+
 struct answers {
 	struct occupied_look *look;
 	struct glibc_heap *heap;
@@ -96,7 +98,7 @@ static bool in_segments(const struct glibc_segment *s, size_t n, uint64_t addr)
 /* Outside of all segments: a chunk with a mapping of its own, or none of glibc's. */
 static void answer_mapped(struct glibc_heap *h, struct occupied_query *q)
 {
-	uint64_t size = 0;
+	uint64_t usable = 0;
 
 	if (!mappings_find(h->maps, q->addr)) {
 		q->is = OCCUPANCY_NO_BLOCK;
@@ -104,11 +106,21 @@ static void answer_mapped(struct glibc_heap *h, struct occupied_query *q)
 	}
 	if (q->bytes < MAPPED_MIN)
 		return;
-	int is = glibc_mapped_chunk(h, q->addr, &size);
+	int is = glibc_mapped_chunk(h, q->addr, &usable);
 	if (is > 0)
-		q->is = size < q->bytes ? OCCUPANCY_NO_BLOCK : OCCUPANCY_IN_USE;
+		q->is = usable < q->bytes ? OCCUPANCY_NO_BLOCK : OCCUPANCY_IN_USE;
 	else if (!is && q->addr % 4096 == MAPPED_OFFSET)
 		q->is = OCCUPANCY_NO_BLOCK;
+}
+
+/* What share of so many bytes may be walked: as the chunks of the look before were, or as small as they mostly are. */
+static double share_of(const struct occupied_look *l, double bytes)
+{
+	double chunk = l->memo->chunk_bytes > 0 ? l->memo->chunk_bytes : USUAL_CHUNK, limit = (double)l->limit_bytes;
+
+	if ((double)l->limit_chunks * chunk < limit)
+		limit = (double)l->limit_chunks * chunk;
+	return bytes > limit ? limit / bytes : 1;
 }
 
 static int glibc_look(struct occupied_look *l)
@@ -126,8 +138,11 @@ static int glibc_look(struct occupied_look *l)
 		return err;
 	for (size_t i = 0; i < n; i++)
 		bytes += (double)(segments[i].end - segments[i].start);
+	double share = share_of(l, bytes);
 	for (size_t i = 0; i < n; i++)
-		walk_segment(&h, &a, &segments[i], bytes > (double)l->limit_bytes ? (double)l->limit_bytes / bytes : 1);
+		walk_segment(&h, &a, &segments[i], share);
+	if (l->figures.chunks)
+		l->memo->chunk_bytes = bytes * share / (double)l->figures.chunks;
 	glibc_cached(&h, on_cached, &a);
 	for (size_t i = 0; i < l->n; i++)
 		if (l->queries[i].is == OCCUPANCY_UNKNOWN && !in_segments(segments, n, l->queries[i].addr))
