@@ -69,6 +69,21 @@ static bool is_mapping_call(const char *name)
 	return false;
 }
 
+/* CPython's interface, where it is not left by a jump (builds without optimisation), and what stands between it and the type of an object. */
+static bool is_python_alloc(const char *name)
+{
+	static const char *const domains[] = { "PyObject_", "PyMem_Raw", "PyMem_" };
+	static const char *const calls[] = { "Malloc", "Calloc", "Realloc", "MallocWithType", "ReallocWithType" };
+
+	name += *name == '_';
+	for (size_t i = 0; i < ARRAY_SIZE(domains); i++)
+		for (size_t k = 0; k < ARRAY_SIZE(calls); k++)
+			if (!strncmp(name, domains[i], strlen(domains[i])) &&
+			    !strcmp(name + strlen(domains[i]), calls[k]))
+				return true;
+	return false;
+}
+
 /*
  * The program calls `operator new`; that it calls malloc is the library's affair, and so is that mmap() enters the kernel. Such frames at the front are
  * no callers. The outermost operator is the site; of mappings the site is the system call already.
@@ -79,6 +94,7 @@ static const struct lift_rule {
 } lift_rules[LAYER_NR] = {
 	[LAYER_HEAP] = { is_new, true },
 	[LAYER_MAP] = { is_mapping_call, false },
+	[LAYER_PYTHON] = { is_python_alloc, true },
 };
 
 /* How many frames at the front of the list are no callers. */
