@@ -45,8 +45,8 @@ struct given_func {
  * As attacher_take_file, for functions that the caller found in this file, of which this process runs those given. For others they are ready,
  * and count where the process's flags say that the layer is observed.
  */
-int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_return, const struct given_func *funcs, size_t n,
-			struct file_info *ret);
+int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_return, const struct given_func *funcs,
+			size_t n, struct file_info *ret);
 
 /*
  * Takes the links of one process away for a while, and puts them back; only where links are for one process each. What it maps meanwhile is
