@@ -173,8 +173,8 @@ static __always_inline void hit_count(struct proc *p, struct thread_state *t)
 {
 	if (++t->hits & (HITS_STEP - 1))
 		return;
-	__u64 hits = __sync_fetch_and_add(&p->hits, HITS_STEP) + HITS_STEP;
-	if (p->hits_limit && hits > p->hits_limit && !p->spent)
+	__u64 now = __sync_fetch_and_add(&p->hits, HITS_STEP) + HITS_STEP;
+	if (p->hits_limit && now > p->hits_limit && !p->spent)
 		(void)hits_spent(p);
 }
 

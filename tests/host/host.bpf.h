@@ -145,6 +145,7 @@ struct host {
 	bool ring_full, no_task_storage;
 	uint64_t ring_avail; /* what BPF_RB_AVAIL_DATA tells */
 	uint64_t now_ns;
+	uint32_t random; /* never 0 once drawn from */
 	bool (*read_user)(void *dst, uint64_t addr, uint32_t bytes); /* instead of the memory image: a live process */
 	void (*at_point)(void); /* called wherever a program may be preempted or another CPU may act: at each helper */
 };
@@ -512,9 +513,14 @@ static inline uint64_t bpf_ktime_get_ns(void)
 	return ++host.now_ns;
 }
 
-static inline uint64_t bpf_ktime_get_coarse_ns(void)
+/* Deterministic: xorshift. */
+static inline uint32_t bpf_get_prandom_u32(void)
 {
-	return host.now_ns;
+	host.random = host.random ? host.random : 2463534242u;
+	host.random ^= host.random << 13;
+	host.random ^= host.random >> 17;
+	host.random ^= host.random << 5;
+	return host.random;
 }
 
 /* --- for tests --- */

@@ -121,6 +121,7 @@ struct world {
 
 static struct world world;
 
+#include "probe/sample_tables.h"
 #include "text.h"
 
 /* The list of awaited returns as the kernel has it. */
@@ -298,7 +299,12 @@ static inline void config_set(struct config settings)
 	settings.scratch_slots = SCRATCH_PER_CPU * HOST_CPUS;
 	settings.live_buckets = world.live_buckets;
 	settings.sum_mask = world.sum_places - 1;
+	if (!settings.sample_bytes)
+		settings.sample_bytes = SAMPLE_BYTES_DEFAULT;
 	host_write_const(&cfg, &settings, sizeof(settings));
+	struct sampling_tables tables;
+	sampling_tables_fill(&tables);
+	host_write_const(&sampling, &tables, sizeof(tables));
 	host_map_of(&scratches)->max = settings.scratch_slots;
 }
 
