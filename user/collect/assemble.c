@@ -189,7 +189,7 @@ static bool take_sum(void *ctx, uint32_t index, const struct sum *sum)
 		s->counts.live_bytes_se *= owner->window.spread;
 		s->counts.alloc_bytes_se *= owner->window.spread;
 	}
-	if (owner->survivors)
+	if (owner->survivors && has_blocks(sum))
 		take_survivors(w->a->survival, index, &s->counts);
 	if (s->layer != LAYER_PAGE)
 		take_ages(w, index, s);
