@@ -170,6 +170,7 @@ static int session_open(struct session *s)
 	s->stacks = stack_dict_new();
 	s->watch = leak_watch_new(&s->settings->rule);
 	s->query.limit = s->settings->limit;
+	s->query.only_opened = s->tui != NULL;
 	s->query.proc_sort = s->settings->sort_given ? s->settings->sort : s->opts->view ? SORT_LIVE : SORT_GROWTH;
 	s->query.stack_sort = s->settings->sort;
 	memcpy(s->query.layer_on, s->settings->layer_on, sizeof(s->query.layer_on));
@@ -270,6 +271,10 @@ static void write_picture(struct session *s)
 	strftime(name, sizeof(name), "tidemark-%Y%m%d-%H%M%S.json", localtime(&now));
 	_cleanup_(fclosep) FILE *f = fopen(name, "we");
 	int err = f ? 0 : -errno;
+	s->query.only_opened = false; /* the file has all of them, the screen not */
+	if (!err)
+		err = rebuild(s);
+	s->query.only_opened = true;
 	if (!err)
 		err = view_json.begin(f, &s->meta.m);
 	if (!err)
@@ -282,6 +287,7 @@ static void open_proc(struct session *s, const struct proc_key *id)
 {
 	int err = live_zoom(s->source, id);
 
+	s->query.opened = *id;
 	s->query.layer_on[LAYER_HEAP] = true;
 	if (err)
 		tui_message(s->tui, strerror(-err));

@@ -247,6 +247,34 @@ static void limit_is_per_process_and_layer(void **state)
 	world_done(&w);
 }
 
+static void only_the_opened_process_has_all_its_stacks(void **state)
+{
+	struct world w;
+
+	(void)state;
+	world_init(&w);
+	for (uint32_t pid = 1; pid <= 2; pid++) {
+		struct model_proc *p = add_proc(&w, pid, "p");
+		for (uint64_t i = 1; i <= 3; i++)
+			add_stack(&w, p, LAYER_HEAP, i << 4 | LAYER_HEAP, i);
+		for (uint64_t i = 1; i <= 2; i++)
+			add_stack(&w, p, LAYER_MAP, i << 4 | LAYER_MAP, i);
+	}
+	w.query.only_opened = true;
+	for (uint32_t pid = 0; pid <= 2; pid++) { /* 0: none is opened */
+		w.query.opened = pid ? w.procs[pid - 1].snap->id : (struct proc_key){ 0 };
+		struct report *r = build(&w);
+		for (size_t k = 0; k < 2; k++) {
+			bool is_opened = r->procs[k].id.pid == pid;
+			assert_int_equal(r->procs[k].n_stacks, is_opened ? 5 : 2);
+			assert_int_equal(r->procs[k].n_stacks_total, 5);
+			assert_int_equal(r->procs[k].stacks[0].stack_id, 2 << 4 | LAYER_MAP);
+		}
+		report_free(r);
+	}
+	world_done(&w);
+}
+
 static void layers_not_asked_for_are_left_out(void **state)
 {
 	struct world w;
@@ -604,6 +632,7 @@ int main(void)
 		cmocka_unit_test(like_is_compared_with_like),
 		cmocka_unit_test(stacks_are_sorted_in_their_layer),
 		cmocka_unit_test(limit_is_per_process_and_layer),
+		cmocka_unit_test(only_the_opened_process_has_all_its_stacks),
 		cmocka_unit_test(layers_not_asked_for_are_left_out),
 		cmocka_unit_test(filter_keeps_what_matches),
 		cmocka_unit_test(rows_have_frames),

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "layers.h"
+#include "abi.h"
 
 /* X(id, name, text): sort keys of processes and stacks, in the order in which the key 's' cycles. */
 #define for_each_sort(X) \
@@ -47,6 +47,8 @@ struct query {
 	enum sort_key proc_sort;
 	enum sort_key stack_sort;
 	size_t limit; /* stacks per process and layer; 0: all */
+	bool only_opened; /* of processes other than `opened` the first stack per layer: more would be named, and not looked at */
+	struct proc_key opened;
 	bool layer_on[LAYER_NR];
 	char filter[128];	       /* substring of comm, cmdline or a frame's name; "" = all */
 	bool native_only, python_only; /* view of stacks; both false: merged */

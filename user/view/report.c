@@ -217,15 +217,21 @@ static bool is_alerted(const struct model *m, const struct snap_stack *s)
 	return false;
 }
 
-/* Drops what is over the limit of its layer, but for what an alert names: its reader has to find it. Returns how many stay. */
-static size_t limit_stacks(const struct builder *b, struct ranked_stack *ranked, size_t n)
+/* Is more of it looked at than its row among the others? */
+static bool is_looked_at(const struct builder *b, const struct model_proc *p)
 {
-	size_t in_layer[LAYER_NR] = { 0 }, kept = 0;
+	return !b->q->only_opened || same_proc(&b->q->opened, &p->snap->id);
+}
+
+/* Drops what is over the limit of its layer, but for what an alert names: its reader has to find it. Returns how many stay. */
+static size_t limit_stacks(const struct builder *b, const struct model_proc *p, struct ranked_stack *ranked, size_t n)
+{
+	size_t in_layer[LAYER_NR] = { 0 }, kept = 0, limit = is_looked_at(b, p) ? b->q->limit : 1;
 
 	for (size_t i = 0; i < n; i++) {
 		const struct snap_stack *s = ranked[i].s->snap;
 
-		if (!b->q->limit || in_layer[s->layer]++ < b->q->limit || is_alerted(b->m, s))
+		if (!limit || in_layer[s->layer]++ < limit || is_alerted(b->m, s))
 			ranked[kept++] = ranked[i];
 	}
 	return kept;
@@ -255,9 +261,9 @@ static void build_stacks(struct builder *b, const struct model_proc *p, struct r
 							     &p->stacks[i] };
 	qsort(ranked, n, sizeof(*ranked), compare_stacks);
 	row->n_stacks_total = n;
-	if (b->q->group != GROUP_NONE)
+	if (b->q->group != GROUP_NONE && is_looked_at(b, p))
 		build_groups(b, p, ranked, n, row);
-	n = limit_stacks(b, ranked, n);
+	n = limit_stacks(b, p, ranked, n);
 	struct report_stack *rows = arena_alloc(b->arena, n, sizeof(*rows));
 	for (size_t i = 0; i < n; i++)
 		build_stack(b, p, ranked[i].s, &rows[i]);
