@@ -23,6 +23,13 @@
 #define HUGE_BYTES (2ul << 20)
 #define ADDRESS_BITS_4 47 /* of the kernel's half, with four levels of tables */
 
+struct faults {
+	struct bpf_link *begins[2];
+	int *ends, madvise; /* descriptors of links; madvise -1: none */
+	size_t n_ends;
+	void *zeros; /* keeps the huge page of zeros where it is; NULL: there is none */
+};
+
 static int ask(const struct faults_side *s, uint64_t addr)
 {
 	uint64_t args[1] = { addr };
@@ -81,21 +88,6 @@ static void *find_huge_zeros(const struct faults_side *s)
 	return at;
 }
 
-int faults_learn(const struct faults_side *s, void **ret_zeros)
-{
-	int err = find_direct_base(s);
-
-	if (!err)
-		*ret_zeros = find_huge_zeros(s);
-	return err;
-}
-
-void faults_forget_zeros(void *zeros)
-{
-	if (zeros)
-		(void)munmap(zeros, 2 * HUGE_BYTES);
-}
-
 void faults_set_every(struct paging *p, uint32_t every)
 {
 	uint32_t n = every < PAGING_FAULTS_MAX ? every : PAGING_FAULTS_MAX;
@@ -105,30 +97,74 @@ void faults_set_every(struct paging *p, uint32_t every)
 	__atomic_store_n(&p->every, n, __ATOMIC_RELEASE);
 }
 
-int faults_link(int prog_fd, int **ret, size_t *ret_n)
+/* Links the program to the end of every fault, on each processor. */
+static int link_ends(struct faults *f, int prog_fd)
 {
 	static const uint64_t events[] = { PERF_COUNT_SW_PAGE_FAULTS_MIN, PERF_COUNT_SW_PAGE_FAULTS_MAJ };
 	int cpus = libbpf_num_possible_cpus();
 
 	if (cpus < 0)
 		return cpus;
-	int *fds = xcalloc((size_t)cpus * ARRAY_SIZE(events), sizeof(*fds)), err = 0;
-	size_t n = 0;
-	for (int cpu = 0; cpu < cpus && !err; cpu++)
-		for (size_t i = 0; i < ARRAY_SIZE(events) && !err; i++) {
+	f->ends = xcalloc((size_t)cpus * ARRAY_SIZE(events), sizeof(*f->ends));
+	for (int cpu = 0; cpu < cpus; cpu++)
+		for (size_t i = 0; i < ARRAY_SIZE(events); i++) {
 			int fd = link_create_software(prog_fd, events[i], cpu);
 			if (fd >= 0)
-				fds[n++] = fd;
+				f->ends[f->n_ends++] = fd;
 			else if (fd != -ENODEV) /* a processor that is off */
-				err = fd;
+				return fd;
 		}
-	for (; err && n; n--)
-		(void)close(fds[n - 1]);
-	if (err) {
-		free(fds);
-		return err;
-	}
-	*ret = fds;
-	*ret_n = n;
 	return 0;
+}
+
+static int attach_all(struct faults *f, const struct faults_side *s, uint32_t every)
+{
+	int err = find_direct_base(s);
+
+	if (err)
+		return err;
+	f->zeros = find_huge_zeros(s);
+	err = link_ends(f, s->end_prog);
+	if (err)
+		return err;
+	f->madvise = link_create_tracepoint(s->madvise_prog, "syscalls/sys_exit_madvise");
+	if (f->madvise < 0)
+		return f->madvise;
+	faults_set_every(s->paging, every);
+	for (size_t i = 0; i < ARRAY_SIZE(f->begins); i++) {
+		f->begins[i] = bpf_program__attach(s->begins[i]);
+		if (!f->begins[i])
+			return -errno;
+	}
+	return 0;
+}
+
+int faults_attach(const struct faults_side *s, uint32_t every, struct faults **ret)
+{
+	struct faults *f = xcalloc(1, sizeof(*f));
+
+	f->madvise = -1;
+	int err = attach_all(f, s, every);
+	if (err)
+		faults_detach(f);
+	else
+		*ret = f;
+	return err;
+}
+
+void faults_detach(struct faults *f)
+{
+	if (!f)
+		return;
+	for (size_t i = 0; i < ARRAY_SIZE(f->begins); i++)
+		if (f->begins[i])
+			(void)bpf_link__destroy(f->begins[i]); /* closes a descriptor: can't fail usefully */
+	for (size_t i = 0; i < f->n_ends; i++)
+		(void)close(f->ends[i]);
+	if (f->madvise >= 0)
+		(void)close(f->madvise);
+	if (f->zeros)
+		(void)munmap(f->zeros, 2 * HUGE_BYTES);
+	free(f->ends);
+	free(f);
 }

@@ -11,24 +11,25 @@
 
 #include "paging.h"
 
-/* A value of .bss that both sides map, and the program that fills in the answer. */
+struct bpf_program;
+struct faults;
+
+/* The programs, and the values of .bss that both sides map. */
 struct faults_side {
-	int ask_prog; /* descriptor */
+	struct bpf_program *begins[2];	      /* at the two tracepoints where faults begin */
+	int end_prog, madvise_prog, ask_prog; /* descriptors */
 	struct paging *paging;
 	const struct paging_answer *answer;
 };
 
 /*
- * Finds out how this kernel's page tables are read. 0; -ENOTSUP: they can't be. *ret_zeros: a mapping of the huge page of zeros, which keeps that page
- * where it is as long as it stays, or NULL; the caller gives it back with faults_forget_zeros.
+ * Finds out how page tables are read here and attaches everything; one fault in `every` is looked at. 0; -ENOTSUP: page tables can't be read; -errno.
+ * Nothing stays attached after an error.
  */
-int faults_learn(const struct faults_side *s, void **ret_zeros);
-void faults_forget_zeros(void *zeros);
+int faults_attach(const struct faults_side *s, uint32_t every, struct faults **ret);
+void faults_detach(struct faults *f); /* NULL is fine */
 
 /* From now on one fault in so many is looked at, 1 to PAGING_FAULTS_MAX; 0: none. */
 void faults_set_every(struct paging *p, uint32_t every);
-
-/* Links the program to the end of every fault, on each processor. *ret (caller closes them and frees) are descriptors; 0 or -errno. */
-int faults_link(int prog_fd, int **ret, size_t *ret_n);
 
 #endif

@@ -35,10 +35,7 @@ struct loader {
 	struct bpf_link *life[3];
 	int map_links[MAP_LINKS_MAX];
 	int n_map_links;
-	struct bpf_link *faults[2]; /* where they begin */
-	int *fault_ends, madvise_link;
-	size_t n_fault_ends;
-	void *zeros;
+	struct faults *faults; /* NULL: not attached */
 	/* The tables that both sides map, and how many bytes of each. */
 	struct table {
 		void *at;
@@ -246,19 +243,6 @@ int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why
 	return 0;
 }
 
-static void detach_pages(struct loader *l)
-{
-	for (size_t i = 0; i < ARRAY_SIZE(l->faults); i++)
-		if (l->faults[i])
-			(void)bpf_link__destroy(l->faults[i]); /* closes a descriptor: can't fail usefully */
-	for (size_t i = 0; i < l->n_fault_ends; i++)
-		(void)close(l->fault_ends[i]);
-	free(l->fault_ends);
-	if (l->madvise_link > 0)
-		(void)close(l->madvise_link);
-	faults_forget_zeros(l->zeros);
-}
-
 void loader_free(struct loader *l)
 {
 	if (!l)
@@ -268,7 +252,7 @@ void loader_free(struct loader *l)
 			(void)bpf_link__destroy(l->life[i]); /* closes a descriptor: can't fail usefully */
 	for (int i = 0; i < l->n_map_links; i++)
 		(void)close(l->map_links[i]);
-	detach_pages(l);
+	faults_detach(l->faults);
 	for (size_t i = 0; i < KMAP_NR; i++)
 		if (l->tables[i].at)
 			(void)munmap(l->tables[i].at, l->tables[i].bytes);
@@ -316,26 +300,16 @@ int loader_attach_tracepoints(struct loader *l, int with_maps)
 int loader_attach_pages(struct loader *l, uint32_t every)
 {
 	struct tidemark_bpf *s = l->skel;
-	struct bpf_program *begins[] = { s->progs.on_user_fault, s->progs.on_kernel_fault };
-	struct faults_side side = { bpf_program__fd(s->progs.on_paging), &s->bss->paging, &s->bss->paging_answer };
+	struct faults_side side = {
+		.begins = { s->progs.on_user_fault, s->progs.on_kernel_fault },
+		.end_prog = bpf_program__fd(s->progs.on_faulted),
+		.madvise_prog = bpf_program__fd(s->progs.on_madvise),
+		.ask_prog = bpf_program__fd(s->progs.on_paging),
+		.paging = &s->bss->paging,
+		.answer = &s->bss->paging_answer,
+	};
 
-	if (!bpf_program__autoload(begins[0]))
-		return -ENOTSUP;
-	int err = faults_learn(&side, &l->zeros);
-	if (!err)
-		err = faults_link(bpf_program__fd(s->progs.on_faulted), &l->fault_ends, &l->n_fault_ends);
-	if (err)
-		return err;
-	l->madvise_link = link_create_tracepoint(bpf_program__fd(s->progs.on_madvise), "syscalls/sys_exit_madvise");
-	if (l->madvise_link < 0)
-		return l->madvise_link;
-	faults_set_every(&s->bss->paging, every);
-	for (size_t i = 0; i < ARRAY_SIZE(begins); i++) {
-		l->faults[i] = bpf_program__attach(begins[i]);
-		if (!l->faults[i])
-			return -errno;
-	}
-	return 0;
+	return bpf_program__autoload(side.begins[0]) ? faults_attach(&side, every, &l->faults) : -ENOTSUP;
 }
 
 int loader_map_fd(const struct loader *l, enum kernel_map m)
