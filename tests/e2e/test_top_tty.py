@@ -99,7 +99,7 @@ def first_table_and_quit():
 
 def open_a_process():
     """Enter opens the stacks of a process, Enter again one stack; ? is help."""
-    with h.Target([*h.build("many"), "1000"]) as t, Screen("-p", t.pid, "-i", "0.5") as s:
+    with h.Target([*h.build("many"), "1000"]) as t, Screen("-p", t.pid, "-i", "0.5", "--mode", "exact") as s:
         s.shows(r"\bmany\b", 10)
         t.send()
         t.said("many")
