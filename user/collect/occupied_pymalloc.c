@@ -100,9 +100,9 @@ bool pymalloc_pool(struct page_cache *c, uint64_t addr, uint32_t pool_bytes, str
 
 	if (addr % pool_bytes || !pool_read(c, addr, pool_bytes, p))
 		return false;
-	*ret = (struct pool_view){
-		.first = addr + sizeof(struct pool_header), .block_bytes = p->block, .n = p->count ? p->next : 0
-	};
+	*ret = (struct pool_view){ .first = addr + sizeof(struct pool_header),
+				   .block_bytes = p->block,
+				   .n = p->count ? p->next : 0 };
 	for (uint32_t i = 0; i < ret->n; i++)
 		ret->used[i / 64] |= (p->is_free[i] ? 0ull : 1ull) << i % 64;
 	return true;
