@@ -112,6 +112,7 @@ static __always_inline void proc_fill(struct proc *p, __u32 slot, __u32 tgid, co
 	p->hits = p->returns = p->sampled = p->body_ns = p->hits_limit = p->given_back_bytes = 0;
 	p->window_end_ns = cfg.windowed ? 0 : WINDOW_ALWAYS;
 	p->scale = 0;
+	p->code_turn = 0;
 	p->booked_bytes = p->booked_var = 0;
 	__builtin_memset(p->live_bytes, 0, sizeof(p->live_bytes));
 	__builtin_memset(p->peak_live_bytes, 0, sizeof(p->peak_live_bytes));

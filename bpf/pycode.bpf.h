@@ -69,18 +69,19 @@ static __always_inline int copy_short(const struct proc *p, __u64 code, __u32 id
 }
 
 /* Tells of a code object once. What does not fit into the ring is read from the process later, if it is still there. */
-__noinline int code_tell(struct proc *p, __u64 code, __u32 id)
+__noinline int code_tell(struct proc *p, struct thread_state *t, __u64 code, __u32 id)
 {
-	__u64 words[PYTHON_CODE_ID_BYTES / 8], bytes = 0;
+	__u64 bytes = 0;
 	__u32 one = 1;
 
-	if (!p)
+	if (!p || !t)
 		return 0;
+	__u64 *words = t->walk.code_words;
 	__u64 key = table_mix(table_mix(code, id), p->id.image);
 	__u32 index = p->python;
 	struct python_info *py = bpf_map_lookup_elem(&pythons, &index);
 	if (!py || bpf_map_lookup_elem(&codes, &key) ||
-	    bpf_probe_read_user(words, sizeof(words), (void *)(code + py->code_id)))
+	    bpf_probe_read_user(words, sizeof(t->walk.code_words), (void *)(code + py->code_id)))
 		return 0;
 	(void)read_u64(words[10] + PYTHON_TABLE_HEAD, &bytes); /* unreadable: a short copy will say so */
 	int is_long = bytes + 2 * PYTHON_TABLE_HEAD > PYTHON_COPY_TABLE;
@@ -91,7 +92,7 @@ __noinline int code_tell(struct proc *p, __u64 code, __u32 id)
 }
 
 /* All of a chain that was just written into a scratch slot. */
-static __always_inline int chain_tell(struct proc *p, __u32 scratch)
+static __always_inline int chain_tell(struct proc *p, struct thread_state *t, __u32 scratch)
 {
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 
@@ -101,7 +102,7 @@ static __always_inline int chain_tell(struct proc *p, __u32 scratch)
 	for (int i = 0; i < PYTHON_FRAMES_MAX; i++) {
 		if (i >= s->chain.n)
 			break;
-		(void)code_tell(p, python_frame_code(s->chain.frame[i]), s->chain.code_id[i]);
+		(void)code_tell(p, t, python_frame_code(s->chain.frame[i]), s->chain.code_id[i]);
 	}
 	return 0;
 }

@@ -185,9 +185,15 @@ static __always_inline int python_identify(struct python_walk *w, const struct p
 /* What tells a frame: where the next one is, its code, what of it runs, whose it is. */
 static __always_inline __u64 step_hash(const struct thread_state *t, const struct python_info *py, __u64 frame, __u64 h)
 {
+	__u64 at = frame + py->frame_instr, instr = frame_word(t, at);
+
+	if (py->has_lasti) /* half a word; what stands beside it changes by itself */
+		instr = (__u32)(instr >> (at & 7) * 8);
+	if (py->entry != PYTHON_ENTRY_ALL)
+		instr += (__u64)python_owner(t, py, frame) << 56;
 	h = table_mix(h, frame_word(t, frame + py->frame_back));
 	h = table_mix(h, frame_word(t, frame + py->frame_code));
-	return table_mix(h, frame_word(t, frame + py->frame_instr) + ((__u64)python_owner(t, py, frame) << 56));
+	return table_mix(h, instr);
 }
 
 static __always_inline void step_note(struct thread_state *t, const struct python_info *py)
@@ -243,7 +249,7 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 	return next != 0;
 }
 
-/* Finds the thread's innermost frame; 0: it has none. */
+/* Finds the thread's innermost frame; 0: it has none. walk.counter: code_turn of its process. */
 __noinline int python_begin(struct thread_state *t, __u32 python)
 {
 	struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
@@ -253,12 +259,13 @@ __noinline int python_begin(struct thread_state *t, __u32 python)
 		return 0;
 	struct python_walk *w = &t->walk;
 	w->python = python;
-	w->counter = 0;
+	if (py->code_counter)
+		w->counter = 0;
 	w->state = python_state(t, py);
 	w->first = w->state ? python_first_frame(py, w->state) : 0;
 	/* What can't be read is no counter: the frames are walked. */
 	if (w->first && py->code_counter && !read_u64(w->state + py->tstate_interp, &interp))
-		(void)bpf_probe_read_user(&w->counter, sizeof(w->counter), (void *)(interp + py->code_counter));
+		(void)bpf_probe_read_user(&w->counter, sizeof(__u32), (void *)(interp + py->code_counter));
 	return w->first != 0;
 }
 
@@ -316,7 +323,7 @@ __noinline __u64 chain_check(struct thread_state *t, struct remembered_chain *c)
 		if (i >= c->n)
 			break;
 		frame = c->at[i];
-		if (frame_load(t, frame, 0))
+		if (frame_load(t, frame, py->has_lasti))
 			return 0;
 		check = step_hash(t, py, frame, check);
 	}
@@ -331,7 +338,7 @@ static __always_inline __u64 chain_remembered(struct thread_state *t, __u32 imag
 	struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
 
 	*ret_place = REMEMBERED_CHAINS;
-	if (!w->counter || !py || frame_load(t, w->first, 0))
+	if (!w->counter || !py || frame_load(t, w->first, py->has_lasti))
 		return 0;
 	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0,
 							BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -348,6 +355,16 @@ static __always_inline __u64 chain_remembered(struct thread_state *t, __u32 imag
 /* A counter that stands where co_version of the newest code object can't come from is none: the version's layout is another than we know. */
 #define COUNTER_AHEAD_MAX (1u << 20)
 
+static __always_inline int counter_fits(const struct python_walk *w)
+{
+	__u32 python = w->python;
+	const struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
+
+	if (!py || !py->code_counter)
+		return py != NULL;
+	return w->newest && w->counter > w->newest && w->counter - w->newest <= COUNTER_AHEAD_MAX;
+}
+
 static __always_inline void chain_remember(struct thread_state *t, __u32 image, __u64 id)
 {
 	struct python_walk *w = &t->walk;
@@ -358,8 +375,7 @@ static __always_inline void chain_remember(struct thread_state *t, __u32 image, 
 		return;
 	struct remembered_chain *c = &pt->chain[place];
 	c->first = 0;
-	if (w->too_many || w->flags || !w->newest || w->counter <= w->newest ||
-	    w->counter - w->newest > COUNTER_AHEAD_MAX)
+	if (w->too_many || w->flags || !counter_fits(w))
 		return;
 	c->state = w->state;
 	c->id = id;

@@ -250,7 +250,7 @@ __noinline int chain_define(struct proc *p, struct thread_state *t, __u32 scratc
 		return 0;
 	}
 	if (!err) {
-		(void)chain_tell(p, scratch);
+		(void)chain_tell(p, t, scratch);
 		stack_stat_add(python_defined);
 		python_tell(p, id);
 	}
@@ -277,19 +277,19 @@ __noinline __u64 chain_walk(struct proc *p, struct thread_state *t, __u32 rememb
 {
 	if (!p || !t)
 		return 0;
-	__u32 image = p->id.image, scratch = scratch_claim();
-	int n = python_walk(t, image, scratch, remember); /* without a slot it still finds out which chain it is */
+	__u32 scratch = scratch_claim();
+	(void)python_walk(t, p->id.image, scratch, remember); /* without a slot it still finds out which chain it is */
 	__u64 id = hash_to_id(table_mix(t->walk.hash, t->walk.flags)); /* a chain that was cut is another one */
 	struct python_chain *known = chain_find(&id);
 	struct scratch *s = bpf_map_lookup_elem(&scratches, &scratch);
 
-	if (!n) {
+	if (!t->walk.n) {
 		id = t->walk.flags ? PYTHON_LOST : 0;
 	} else if (known && (known->n != t->walk.n || (s && !chain_same(known, &s->chain)))) {
 		loss_count(p, LOSS_STACK_COLLISION);
 		id = PYTHON_LOST;
 	} else if (known) {
-		chain_remember(t, image, id);
+		chain_remember(t, p->id.image, id);
 	} else if (!s) {
 		loss_count(p, LOSS_SCRATCH_BUSY);
 		id = PYTHON_LOST;
@@ -309,6 +309,7 @@ __noinline __u64 stack_python(struct proc *p, struct thread_state *t)
 	if (!p || !t || !p->python)
 		return 0;
 	struct stack_stat *stat = stack_stats();
+	t->walk.counter = p->code_turn;
 	if (!python_begin(t, p->python)) {
 		if (stat)
 			stat->python_foreign++;

@@ -159,7 +159,7 @@ struct python_walk {
 	__u64 first;	/* innermost frame */
 	__u64 check;	/* hash of the words that name its frames */
 	__u32 steps;	/* frames and shims so far */
-	__u32 counter;	/* func_state.next_version; 0: none */
+	__u64 counter;	/* func_state.next_version, or code_turn; 0: none */
 	__u32 too_many; /* frames to be remembered */
 	__u32 remember; /* index in `chain` that is being filled */
 	/* Of one code object; here for the same reason as thread_state.start. */
@@ -167,8 +167,8 @@ struct python_walk {
 };
 
 /*
- * Frames that this thread showed lately (3.13 and newer): where they lie and a hash of what stood there. Equal words
- * are the same frames running the same code, if no code object was made since: CPython counts them.
+ * Frames that this thread showed lately: where they lie and a hash of what stood there. Equal words are the same frames running the same
+ * code, if no code object was made since (3.13 and newer count them) or freed (a probe tells).
  */
 #define REMEMBERED_CHAINS 6
 #define REMEMBERED_STEPS 128
@@ -176,8 +176,9 @@ struct python_walk {
 struct remembered_chain {
 	__u64 state, first; /* first 0: empty */
 	__u64 id, check;
-	__u32 counter, image;
-	__u32 python, n;
+	__u64 counter;
+	__u32 image, python;
+	__u32 n, pad;
 	__u64 at[REMEMBERED_STEPS];
 };
 

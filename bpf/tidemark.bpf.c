@@ -6,6 +6,7 @@
  *   on_alloc_enter, _exit     the same where the kernel has no sessions
  *   on_free_enter             frees
  *   on_wrap_enter             operator new where it reaches malloc
+ *   on_code_freed             CPython frees a code object
  *   on_map_enter, _exit       mmap, munmap, mremap, brk
  *   on_user_fault, on_kernel_fault, on_faulted
  *                             page faults: one begins, one was handled
@@ -156,6 +157,20 @@ int on_wrap_enter(struct pt_regs *ctx)
 	__u64 began = body_begin(&st);
 	wrap_enter(ctx, &k);
 	body_end(st, began);
+	return 0;
+}
+
+/* What is remembered of Python frames may name it. */
+SEC("uprobe")
+int on_code_freed(struct pt_regs *ctx)
+{
+	struct thread_state *t;
+	struct proc *p;
+
+	NO_PRIVATE_STACK(ctx, &no_progs);
+	p = proc_current(&t);
+	if (p && p->code_turn)
+		__sync_fetch_and_add(&p->code_turn, 1);
 	return 0;
 }
 

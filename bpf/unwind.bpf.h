@@ -114,7 +114,8 @@ static __always_inline void window_open(struct thread_state *t, __u64 sp)
  */
 static __always_inline void window_learn(struct thread_state *t, __u64 reach)
 {
-	__u32 want = reach < WINDOW_BYTES - WINDOW_STEP ? (__u32)(reach + WINDOW_STEP) & ~(WINDOW_STEP - 1) : WINDOW_BYTES;
+	__u32 want = reach < WINDOW_BYTES - WINDOW_STEP ? (__u32)(reach + WINDOW_STEP) & ~(WINDOW_STEP - 1)
+							: WINDOW_BYTES;
 
 	if (want >= t->window_reach || !t->window_reach)
 		t->window_reach = want;

@@ -76,8 +76,9 @@ struct proc {
 	__u32 pad;
 	__u64 booked_bytes,
 		booked_var; /* allocations counted, heap and python, weights and scales in them: what one window found */
-	__u64 hits_limit;   /* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
-	__u64 given_back_bytes;	    /* of addresses, by madvise(MADV_DONTNEED, MADV_FREE) */
+	__u64 code_turn; /* moves on when a code object of its Python is freed; 0: nothing tells of that. Set by user space */
+	__u64 hits_limit;	/* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
+	__u64 given_back_bytes; /* of addresses, by madvise(MADV_DONTNEED, MADV_FREE) */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */
 	__s64 peak_live_bytes[LAYER_NR];
 	__u64 losses[LOSS_NR];
@@ -271,7 +272,7 @@ _Static_assert(sizeof(struct live_bucket) == 24 * LIVE_WAYS, "live_bucket");
 _Static_assert(sizeof(struct sum) == 120, "sum");
 _Static_assert(sizeof(struct stack) == 24 + 8 * STACK_MAX_FRAMES, "stack");
 _Static_assert(sizeof(struct event) == 40 + sizeof(struct proc), "event");
-_Static_assert(sizeof(struct proc) == 144 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
+_Static_assert(sizeof(struct proc) == 152 + 16 * LAYER_NR + 8 * LOSS_NR, "proc");
 _Static_assert(1 << PROC_SLOT_BITS == PROC_SLOTS, "slots");
 
 #endif

@@ -22,7 +22,8 @@
 	X(CTX_N_SIZE_TO_PTR, "ctx+n*size->ptr", "ANS-") \
 	X(CTX_PTR_SIZE_TO_PTR, "ctx+ptr+size->ptr", "APS-") \
 	X(CTX_PTR_TO_VOID, "ctx+ptr->void", "AP--") \
-	X(WRAP, "wrapper", "S---")
+	X(WRAP, "wrapper", "S---") \
+	X(CODE_FREED, "code object->void", "----")
 
 enum shape {
 #define X(id, name, roles) SHAPE_##id,

@@ -15,7 +15,10 @@ struct dead {
 	UT_hash_handle hh;
 };
 
+#define TURNS_APART (1ull << 32)
+
 struct accounts {
+	uint64_t turns; /* of code objects: the last ones given out */
 	struct proc *slots;
 	struct dead *dead;
 };
@@ -120,6 +123,16 @@ void accounts_set_python(struct accounts *a, uint32_t account, uint32_t slot)
 
 	if (p)
 		__atomic_store_n(&p->python, slot, __ATOMIC_RELEASE);
+}
+
+void accounts_watch_codes(struct accounts *a, uint32_t account, bool on)
+{
+	struct proc *p = slot_of(a, account);
+
+	if (!p || (on && p->code_turn))
+		return;
+	a->turns += TURNS_APART; /* what was remembered before never comes again */
+	__atomic_store_n(&p->code_turn, on ? a->turns : 0, __ATOMIC_RELEASE);
 }
 
 void accounts_answer(struct accounts *a, uint32_t account)

@@ -31,6 +31,8 @@ void accounts_set_flags(struct accounts *a, uint32_t account, uint32_t set, uint
 /* What stacks need; nothing if the account is gone. */
 void accounts_set_layout(struct accounts *a, uint32_t account, uint64_t layout);
 void accounts_set_python(struct accounts *a, uint32_t account, uint32_t slot);
+/* From now on, or no more, the kernel side is told of code objects that are freed: what it remembers of Python frames holds while none is. */
+void accounts_watch_codes(struct accounts *a, uint32_t account, bool on);
 /* The kernel side may ask for the layout again. */
 void accounts_answer(struct accounts *a, uint32_t account);
 

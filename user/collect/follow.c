@@ -11,6 +11,7 @@
 #include "collect/pyseen.h"
 #include "collect/threads.h"
 #include "probe/gate.h"
+#include "probe/pycodefree.h"
 #include "target/cgroup.h"
 #include "target/dynsym.h"
 #include "target/proc.h"
@@ -343,6 +344,27 @@ static void refresh_python(struct watched *w)
 	look_for_python(w, &maps);
 }
 
+/* Its Python's frames can be remembered while a probe tells of code objects that are freed. Without it they are read each time. */
+static void watch_codes(struct follow *f, struct watched *w, const struct mappings *maps)
+{
+	uint64_t addr = 0;
+
+	if (!w->python[0] || pycodefree_find(w->pid, maps, &addr))
+		return;
+	for (size_t i = 0; i < maps->n; i++) {
+		const struct mapping *m = &maps->items[i];
+		struct given_func func = { &pycodefree_func, addr - m->start + m->file_offset };
+		struct file_info info;
+		if (!m->exec || addr < m->start || addr >= m->end)
+			continue;
+		_cleanup_(closep) int fd = mapping_open(w->pid, m, NULL);
+		if (fd >= 0)
+			(void)attacher_take_funcs(f->attacher, fd, w->pid, false, &func, 1, &info);
+	}
+	if (attacher_tells_codes(f->attacher, w->pid))
+		accounts_watch_codes(f->accounts, w->account, true);
+}
+
 int follow_scan_one(struct follow *f, struct watched *w)
 {
 	_cleanup_(mappings_done) struct mappings maps = { 0 };
@@ -355,6 +377,8 @@ int follow_scan_one(struct follow *f, struct watched *w)
 	look_for_python(w, &maps);
 	int err = w->flags & PROC_HEAP ? attach_files(f, w, &maps) : 0,
 	    py = w->flags & PROC_PYTHON ? scan_python(f, w, &maps) : 0;
+	if (w->flags & (PROC_HEAP | PROC_PYTHON))
+		watch_codes(f, w, &maps);
 	return err ? err : py;
 }
 
@@ -387,6 +411,8 @@ void follow_zoom(struct follow *f, struct watched *w, bool in)
 	if (in)
 		w->files_changed = true;
 	else
+		accounts_watch_codes(f->accounts, w->account, false);
+	if (!in)
 		attacher_drop_pid(f->attacher, w->pid);
 }
 

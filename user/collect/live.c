@@ -456,6 +456,7 @@ static void make_windows(struct live_source *s)
 {
 	struct windows_opts o = {
 		.attacher = s->attacher,
+		.accounts = s->accounts,
 		.slots = loader_procs(s->loader),
 		.costs = &s->costs,
 		.sample_bytes = s->opts.sample_bytes,
@@ -479,10 +480,10 @@ static void make_windows(struct live_source *s)
 static int wire(struct live_source *s)
 {
 	s->attacher = attacher_new(s->loader);
-	make_windows(s);
 	s->places = places_new();
 	s->ranges = ranges_new();
 	s->accounts = accounts_new(loader_procs(s->loader));
+	make_windows(s);
 	s->images = images_new(s->loader, s->accounts);
 	int err = stackdefs_new(s->loader, s->places, s->images, &s->defs);
 	s->threads = threads_new();

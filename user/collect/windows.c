@@ -9,6 +9,7 @@
 #include <uthash.h>
 
 #include "abi.h"
+#include "collect/accounts.h"
 #include "sampling.h"
 #include "tables.h"
 #include "util/clock.h"
@@ -185,6 +186,8 @@ static bool attach(const struct windows *w, struct window *x)
 	if (err)
 		log_debug("pid %u: probes can't be put back: %s", x->pid, strerror(-err));
 	x->attached = !err;
+	if (x->attached && attacher_tells_codes(w->opts.attacher, x->pid))
+		accounts_watch_codes(w->opts.accounts, x->account, true);
 	return x->attached;
 }
 
@@ -212,6 +215,7 @@ static void detach(const struct windows *w, struct window *x)
 		p->window_end_ns = 0;
 	if (!x->attached)
 		return;
+	accounts_watch_codes(w->opts.accounts, x->account, false);
 	attacher_pause(w->opts.attacher, x->pid);
 	count_attached(x, mono_ns());
 	x->attached = false;

@@ -20,12 +20,14 @@
 #include "probe/calibrate.h"
 #include "probe/governor.h"
 
-struct windows;
+struct accounts;
 struct proc;
+struct windows;
 
 struct windows_opts {
 	struct attacher *attacher; /* borrowed, as all below: must outlive */
-	struct proc *slots;	   /* the kernel's process table */
+	struct accounts *accounts;
+	struct proc *slots; /* the kernel's process table */
 	const struct hit_costs *costs;
 	uint64_t sample_bytes; /* R of rate 1 */
 	double budget_pct;     /* 0: no limit */

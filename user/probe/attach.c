@@ -12,6 +12,7 @@
 
 #include "probe/closer.h"
 #include "probe/link.h"
+#include "probe/pycodefree.h"
 #include "util/log.h"
 #include "util/mem.h"
 
@@ -206,6 +207,8 @@ static struct file *file_find(struct attacher *a, uint64_t dev, uint64_t inode)
 
 uint16_t site_of(const struct family_func *f)
 {
+	if (f == &pycodefree_func)
+		return SITE_NONE; /* nothing is booked there */
 	if (f >= python_funcs && f < python_funcs + ARRAY_SIZE(python_funcs))
 		return (uint16_t)(SITE_FIRST_PROBE + family_funcs_n + (size_t)(f - python_funcs));
 	return (uint16_t)(SITE_FIRST_PROBE + (f - family_funcs));
@@ -276,6 +279,8 @@ static struct wiring wiring_of(const struct attacher *a, const struct plan *p, b
 
 	if (p->shape == SHAPE_WRAP) {
 		w.entry = CALL_WRAP_ENTER;
+	} else if (p->shape == SHAPE_CODE_FREED) {
+		w.entry = CALL_CODE_FREED;
 	} else if (p->needs_return && f->session) {
 		w.entry = CALL_ALLOC_SESSION;
 		w.entry_type = ATTACH_UPROBE_SESSION;
@@ -350,8 +355,8 @@ static struct batch batch_of(const struct attacher *a, const struct file *f, int
 /* Frees and returns first: a block must not be seen to come without being seen to go. pid 0: every process. */
 static int attach_file(const struct attacher *a, const struct file *f, uint32_t pid, bool with_return, struct links *to)
 {
-	static const int order[] = { CALL_FREE_ENTER, CALL_ALLOC_EXIT, CALL_WRAP_ENTER, CALL_ALLOC_ENTER,
-				     CALL_ALLOC_SESSION };
+	static const int order[] = { CALL_CODE_FREED, CALL_FREE_ENTER,	CALL_ALLOC_EXIT,
+				     CALL_WRAP_ENTER, CALL_ALLOC_ENTER, CALL_ALLOC_SESSION };
 	char path[64];
 
 	if (to->n || f->fd < 0)
@@ -554,6 +559,17 @@ int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_retu
 	if (!err)
 		*ret = all;
 	return err;
+}
+
+bool attacher_tells_codes(const struct attacher *a, uint32_t pid)
+{
+	for (size_t i = 0; i < a->n_uses; i++) {
+		const struct use *u = &a->uses[i];
+		const struct file *f = &a->files[u->file];
+		if (u->pid == pid && f->n_plans && f->plans[0].shape == SHAPE_CODE_FREED)
+			return (a->scope == SCOPE_HOST ? f->host.n : u->own.n) > 0;
+	}
+	return false;
 }
 
 int attacher_resume(struct attacher *a, uint32_t pid)

@@ -54,6 +54,9 @@ int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_retu
  */
 void attacher_pause(struct attacher *a, uint32_t pid);
 int attacher_resume(struct attacher *a, uint32_t pid);
+/* Is a probe in place now that tells when a code object of this process's Python is freed (probe/pycodefree.h)? */
+bool attacher_tells_codes(const struct attacher *a, uint32_t pid);
+
 /* The share of the functions that allocate and free most whose probes must be single-stepped, as far as this process maps them. */
 double attacher_stepped_share(const struct attacher *a, uint32_t pid);
 /* From now on links are for one process each, whatever it would choose; before the first file. */

@@ -170,7 +170,7 @@ static int map_tables(struct loader *l)
 static void choose_programs(struct tidemark_bpf *s, const struct features *f)
 {
 	struct bpf_program *entries[] = { s->progs.on_alloc_enter, s->progs.on_alloc_exit, s->progs.on_free_enter,
-					  s->progs.on_wrap_enter };
+					  s->progs.on_wrap_enter, s->progs.on_code_freed };
 
 	bool faults = libbpf_find_vmlinux_btf_id("page_fault_user", BPF_TRACE_RAW_TP) > 0;
 
