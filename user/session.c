@@ -24,6 +24,7 @@
 #include "view/tui.h"
 
 #define GROWTH_WINDOW_S 60
+#define PIPE_BYTES (1 << 20)	  /* fs/pipe.c: what everybody may have */
 #define SYM_BUDGET_NS 20000000ull /* and up to 11 ms of work that is not cut short: a turn stays below 50 ms */
 
 struct session {
@@ -87,17 +88,29 @@ static int start_timer(double seconds)
 	return fd < 0 ? -errno : fd;
 }
 
+static bool is_pipe(FILE *f)
+{
+	struct stat st;
+
+	return fstat(fileno(f), &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
+}
+
+/* Each filling of a pipe is a change to its reader and back; megabytes of JSON filled the usual 64 KiB again and again. */
+static void widen_pipe(FILE *f)
+{
+	if (is_pipe(f))
+		(void)fcntl(fileno(f), F_SETPIPE_SZ, PIPE_BYTES); /* what it has will do */
+}
+
 static int open_output(struct session *s)
 {
-	s->out = stdout;
-	if (!s->settings->output)
-		return 0;
-	s->out = fopen(s->settings->output, "we");
+	s->out = s->settings->output ? fopen(s->settings->output, "we") : stdout;
 	if (!s->out) {
 		log_error("\"%s\" can't be written: %s", s->settings->output, strerror(errno));
 		return EXIT_FAILURE;
 	}
-	s->closes_out = true;
+	s->closes_out = s->settings->output != NULL;
+	widen_pipe(s->out);
 	return 0;
 }
 
@@ -343,14 +356,6 @@ static int serve_wakes(struct session *s)
 	return serve_keys(s);
 }
 
-/* A pipe whose reader goes must be noticed between two intervals too. */
-static bool is_pipe(FILE *f)
-{
-	struct stat st;
-
-	return fstat(fileno(f), &st) == 0 && (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode));
-}
-
 static size_t wake_list(const struct session *s, int wake[4])
 {
 	size_t n = 0;
@@ -359,7 +364,7 @@ static size_t wake_list(const struct session *s, int wake[4])
 	if (s->tui)
 		wake[n++] = tui_fd(s->tui);
 	else if (is_pipe(s->out))
-		wake[n++] = fileno(s->out);
+		wake[n++] = fileno(s->out); /* a reader that goes must be noticed between two intervals too */
 	if (s->timer > 0 && !s->last_look)
 		wake[n++] = s->timer;
 	return n;

@@ -13,8 +13,8 @@
 
 _Static_assert(WINDOW_BYTES % 4096 == 0 && SUMS_MAX % WINDOW_SUMS == 0, "windows");
 
-/* As many sums as a window takes that are read one by one, by a call each: mapping its 120 pages costs more than a few. */
-#define FEW_SUMS 128
+/* As many sums as a window takes that are read one by one, by a call each: mapping its 120 pages costs as much as 90 calls. */
+#define FEW_SUMS 48
 
 /* Pages of the table from a multiple of WINDOW_SUMS on. NULL: not now, errno says why. */
 static struct sum *window_map(const struct sums_table *t, uint32_t first)
