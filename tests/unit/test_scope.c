@@ -41,6 +41,21 @@ static void test_narrows_when_others_keep_paying(void **state)
 	assert_int_equal(first(&p, SCOPE_HOST, 1, 100, MANY, 0, SCOPE_PROCESS), 1 + SCOPE_CALM_NS / S);
 }
 
+/* Events wake the loop between two looks, when nothing is known. */
+static void test_what_is_not_known_changes_nothing(void **state)
+{
+	struct scope_policy p = { 0 };
+	uint64_t narrowed = 0;
+
+	(void)state;
+	for (uint64_t s = 1; s < 100 && !narrowed; s++) {
+		if (scope_decide(&p, SCOPE_HOST, T0 + s * S, MANY, 0) == SCOPE_PROCESS)
+			narrowed = s;
+		(void)scope_decide(&p, SCOPE_HOST, T0 + s * S + S / 2, NAN, 0);
+	}
+	assert_int_equal(narrowed, 1 + SCOPE_CALM_NS / S);
+}
+
 static void test_a_short_burst_does_not(void **state)
 {
 	struct scope_policy p = { 0 };
@@ -77,6 +92,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stays_wide_while_nobody_pays),
 		cmocka_unit_test(test_narrows_when_others_keep_paying),
+		cmocka_unit_test(test_what_is_not_known_changes_nothing),
 		cmocka_unit_test(test_a_short_burst_does_not),
 		cmocka_unit_test(test_a_birth_widens_at_once_and_holds),
 		cmocka_unit_test(test_births_keep_it_wide),

@@ -136,16 +136,20 @@ static void take_thread(struct work *w, const struct watched *owner, uint32_t ti
 	s->thread = arena_strdup(w->arena, threads_name(w->a->threads, owner->account, owner->pid, tid));
 }
 
-/* Of what was counted in windows, what is still alive. A sum of which no block was met has none. */
+/*
+ * Of what was counted in windows, what is still alive. A sum of which no look has met a block came since, or its blocks were found dead and are booked
+ * as freed: as counted, then.
+ */
 static void take_survivors(const struct survival *s, uint32_t sum, struct counts *c)
 {
-	struct survival_figures f = { 0 };
+	struct survival_figures f;
 
-	(void)survival_find(s, sum, &f);
+	c->peak_live_bytes = UNKNOWN_U64;
+	if (!survival_find(s, sum, &f))
+		return;
 	c->live_bytes = f.live_bytes > 0 ? (uint64_t)llround(f.live_bytes) : 0;
 	c->live_count = f.live_count > 0 ? (uint64_t)llround(f.live_count) : 0;
 	c->live_bytes_se = f.live_bytes_se;
-	c->peak_live_bytes = UNKNOWN_U64;
 }
 
 static bool has_blocks(const struct sum *sum)

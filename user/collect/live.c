@@ -187,7 +187,8 @@ static void look_for_survivors(struct live_source *s, uint64_t now)
 					     .pid = w->pid,
 					     .sample_bytes = s->opts.sample_bytes };
 		struct survival_status looked;
-		if (!w->window.lever || w->window.whole)
+		/* A look at a large heap takes half a second, in which no slice would be ended. */
+		if (!w->window.lever || w->window.whole || w->window.in_slice)
 			continue;
 		int err = w->state == PROC_RUNNING ? survival_look(s->survival, &t, now) : 0;
 		if (err < 0)

@@ -13,9 +13,9 @@ enum probe_scope scope_decide(struct scope_policy *p, enum probe_scope now, uint
 	p->births = births;
 	if (born)
 		p->born_ns = now_ns;
-	if (!(foreign_per_s >= SCOPE_FOREIGN_PER_S)) /* NAN: not known yet */
+	if (foreign_per_s < SCOPE_FOREIGN_PER_S) /* NAN, between two looks: as it was */
 		p->busy_since_ns = 0;
-	else if (!p->busy_since_ns)
+	else if (foreign_per_s >= SCOPE_FOREIGN_PER_S && !p->busy_since_ns)
 		p->busy_since_ns = now_ns;
 	if (now == SCOPE_PROCESS)
 		return born ? SCOPE_HOST : SCOPE_PROCESS;

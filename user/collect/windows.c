@@ -436,6 +436,7 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
 		.spread = x->was_away ? spread : 1,
 		.whole = !x->was_away,
+		.in_slice = x->attached && x->phase == PHASE_OPEN && !is_always(x),
 		.pages = x->governor.mode == GOVERNOR_PAGES,
 		.rate = x->plan.rate,
 		.lever = governor_lever_name(&x->governor),

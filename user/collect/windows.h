@@ -59,6 +59,7 @@ struct window_figures {
 	double attached_share; /* of the time since the last call */
 	double spread;	       /* standard errors are to be multiplied by it; >= 1 */
 	bool whole;	       /* it was never without probes: live figures need no survival */
+	bool in_slice;	       /* probes are in place just now, and about to go */
 	bool pages;	       /* too dear: only the layers below are observed now */
 	uint32_t rate;	       /* sampling rate now */
 	const char *lever;     /* what holds the cost, in words */
