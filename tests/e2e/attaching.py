@@ -5,6 +5,7 @@ be left with a breakpoint, also when Tidemark is killed; each tells how long its
 """
 import contextlib
 import itertools
+import shutil
 import signal
 import statistics
 import time
@@ -31,9 +32,10 @@ class Loaded(h.Target):
 
 
 def programs():
-    env = h.private_libc(h.scratch())  # whose probes are nobody else's
+    d = h.scratch()
+    env, python = h.private_libc(d), shutil.copy(h.find_program("/usr/bin/python3"), d)  # copies: their probes are nobody else's
     return [Loaded("threads", h.build("attached"), env),
-            Loaded("python", [h.find_program("/usr/bin/python3"), h.ROOT / "tests/e2e/pytargets/attached.py"], env)]
+            Loaded("python", [python, h.ROOT / "tests/e2e/pytargets/attached.py"], dict(env, PYTHONHOME="/usr"))]
 
 
 def wait_rounds(targets, what):
