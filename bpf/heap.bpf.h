@@ -89,18 +89,49 @@ static __always_inline int is_inner_caller(const struct inflight *c, __u64 calle
 }
 
 /*
- * The same for a record without a return: its slot must still hold where it was called from. A jump from it has the slot itself, and is
+ * Where calls from inside came from while the outer one's return was awaited, which proves them to be such: from which function into which, how far down
+ * the stack, and where in its page the caller stands, which is the same in every process. A function's frame has one size at one place.
+ */
+#define INNER_PLACES 512 /* a power of two; one that was pushed out is learnt again */
+__u64 inner_places[INNER_PLACES];
+
+static __always_inline __u64 inner_place(const struct inflight *c, __u64 slot, __u16 site, __u64 caller)
+{
+	return table_mix(table_mix(c->slot - slot, (__u64)c->site << 16 | site), caller & 0xfff);
+}
+
+static __always_inline void inner_learn(const struct inflight *c, __u64 slot, __u16 site, __u64 caller)
+{
+	__u64 place = inner_place(c, slot, site, caller), *at = &inner_places[place & (INNER_PLACES - 1)];
+
+	if (*at != place)
+		*at = place;
+}
+
+static __always_inline int inner_is_known(const struct inflight *c, __u64 slot, __u16 site, __u64 caller)
+{
+	__u64 place = inner_place(c, slot, site, caller);
+
+	return inner_places[place & (INNER_PLACES - 1)] == place;
+}
+
+/*
+ * The same for a record without a return. Nothing tells when that call is over, and its return address may stand for long in a hole of a later
+ * frame. So the slot must hold it, and a call from inside come from where such were seen to come from; until one was, it counts by itself. Where returns
+ * come for all calls (no sessions), the slot holds the trampoline, and the record goes with the return. A jump from it has the slot itself, and is
  * another function's; the same function there is the next call.
  */
-static __always_inline int is_in_skipped(struct inflight *c, __u64 slot, __u16 site)
+static __always_inline int is_in_skipped(struct proc *p, struct thread_state *t, struct inflight *c, __u64 slot,
+					 __u16 site)
 {
-	__u64 word = 0, caller = 0;
+	__u64 word = 0, caller = 0, trampoline = trampoline_of(t, p->id.image);
 
 	if (slot == c->slot && site != c->site && !bpf_probe_read_user(&word, sizeof(word), (void *)slot) &&
-	    word == c->caller)
+	    (word == c->caller || word == trampoline))
 		return 1;
 	if (slot < c->slot && !bpf_probe_read_user(&caller, sizeof(caller), (void *)slot) && caller >= c->code_start &&
-	    caller < c->code_end && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) && word == c->caller)
+	    caller < c->code_end && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) &&
+	    (word == c->caller ? inner_is_known(c, slot, site, caller) : word == trampoline))
 		return 1;
 	c->slot = 0;
 	c->is_skipped = 0;
@@ -117,11 +148,14 @@ static __always_inline int is_nested(struct proc *p, struct thread_state *t, con
 	if (!c->slot)
 		return 0;
 	if (c->is_skipped)
-		return is_in_skipped(c, slot, k->site);
+		return is_in_skipped(p, t, c, slot, k->site);
 	trampoline = trampoline_of(t, p->id.image);
 	if (slot <= c->slot && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) && word == trampoline &&
-	    !bpf_probe_read_user(&caller, sizeof(caller), (void *)slot) && is_inner_caller(c, caller, trampoline))
+	    !bpf_probe_read_user(&caller, sizeof(caller), (void *)slot) && is_inner_caller(c, caller, trampoline)) {
+		if (p->rate && slot < c->slot)
+			inner_learn(c, slot, k->site, caller);
 		return 1;
+	}
 	c->slot = 0;
 	old_put_back(p, layer, c);
 	loss_count(p, LOSS_MISSED_RETURN);
@@ -213,20 +247,20 @@ static __always_inline struct thread_state *thread_need(struct proc *p, struct t
 static __always_inline __u32 sum_of_stack(struct pt_regs *ctx, struct proc *p, struct thread_state *t,
 					  struct stack_start *from, enum layer layer)
 {
-	struct stack_ids ids;
+	struct stack_ids *ids = &t->ids;
 
-	stack_take(p, t, from, layer, &ids);
+	stack_take(p, t, from, layer, ids);
 	if (cfg.record_hits && hit_is_due())
-		hit_record(ctx, t, ids.native);
-	struct recent_sum *r = &t->recent[(ids.id >> 8) & (RECENT_SUMS - 1)];
-	if (r->stack_id == ids.id && r->account == p->account)
+		hit_record(ctx, t, ids->native);
+	struct recent_sum *r = &t->recent[(ids->id >> 8) & (RECENT_SUMS - 1)];
+	if (r->stack_id == ids->id && r->account == p->account)
 		return r->sum;
-	__u32 sum = sum_get(p->account, &ids);
+	__u32 sum = sum_get(p->account, ids);
 	if (sum == NO_SUM) {
 		loss_count(p, LOSS_SUMS_FULL);
 		return sum;
 	}
-	r->stack_id = ids.id;
+	r->stack_id = ids->id;
 	r->sum = sum;
 	r->account = p->account;
 	return sum;
@@ -364,16 +398,16 @@ static __always_inline int left_out(struct pt_regs *ctx, struct proc *p, struct 
 
 	if (!k->may_nest)
 		return SKIP_RETURN;
-	call_extent(c, ctx, k);
-	c->caller = word_of(slot);
+	__u64 caller = word_of(slot);
 	c->is_counted = 0;
-	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
 	c->bytes = call_bytes(ctx, k);
-	c->has_old = 0;
-	if (is_return_unsafe(p, k, c->bytes)) {
-		unseen_call(ctx, p, k, c, c->bytes, slot, c->caller);
+	if (is_return_unsafe(p, k, c->bytes)) { /* looks at the call before, too */
+		unseen_call(ctx, p, k, c, c->bytes, slot, caller);
 		return SKIP_RETURN;
 	}
+	call_extent(c, ctx, k);
+	c->caller = caller;
+	c->ptr = k->ptr_reg == REG_NONE ? 0 : reg_read(ctx, k->ptr_reg);
 	old_take(p, k->layer, c);
 	c->is_skipped = !c->has_old;
 	c->slot = slot;
@@ -471,10 +505,10 @@ static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_co
 		return;
 	struct inflight *c = inflight_of(t, layer);
 	/* After the return the stack pointer stands just above the slot. Anything else is an inner call. */
-	if (!c->slot || c->is_skipped || ctx->sp != c->slot + 8 || c->site != k->site)
+	if (!c->slot || ctx->sp != c->slot + 8 || c->site != k->site)
 		return;
 	c->slot = 0;
-	if (!p)
+	if (!p || c->is_skipped)
 		return;
 	if (!(++t->returns & (HITS_STEP - 1)))
 		__sync_fetch_and_add(&p->returns, HITS_STEP);
@@ -494,7 +528,8 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	struct thread_state *t;
 	struct proc *p = heap_hit(&t, layer);
-	if (!p || (t && is_nested(p, t, k, ctx->sp + k->slot_words * 8)))
+	/* A call that was left out frees nothing that is live: else it would be followed. */
+	if (!p || (t && is_nested(p, t, k, ctx->sp + k->slot_words * 8) && !inflight_of(t, layer)->is_skipped))
 		return;
 	struct live_block b;
 	__u64 caller = 0;
@@ -523,7 +558,8 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	if (is_nested(p, t, k, slot))
 		return;
-	__u64 caller = p->rate ? word_of(slot) : caller_read(sp, p, t, slot);
+	__u32 rate = p->rate;
+	__u64 caller = rate ? word_of(slot) : caller_read(sp, p, t, slot);
 	/* One wrapper calls or jumps to another: the outer one named the stack, the inner one will make the call. */
 	int inner = is_wrapped(&t->wrap, slot, caller), again = inner && slot == t->wrap.slot;
 	t->wrap.inner_slot = slot;
@@ -536,7 +572,7 @@ static __always_inline void wrap_enter(struct pt_regs *ctx, const struct call_co
 	if (inner)
 		return;
 	t->wrap.bytes = reg_read(ctx, k->size_reg);
-	t->wrap.rate = (__u8)p->rate;
+	t->wrap.rate = (__u8)rate;
 	t->wrap.is_counted = is_sampled(t, t->wrap.rate, t->wrap.bytes) && is_window_open(p);
 	t->wrap.slot = slot;
 	if (!t->wrap.is_counted)

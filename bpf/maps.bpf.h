@@ -142,13 +142,20 @@ struct {
 	__type(value, struct thread_state);
 } threads SEC(".maps");
 
-/* Of threads that run a CPython whose code objects are counted. */
+/* Stacks and chains that were there lately, of all threads: a service goes through hundreds in a request. Caches; what does not fit is found again. */
 struct {
-	__uint(type, BPF_MAP_TYPE_TASK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct python_thread);
-} python_threads SEC(".maps");
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, REMEMBERED);
+	__type(key, __u32);
+	__type(value, struct remembered);
+} seen_stacks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, REMEMBERED_CHAINS);
+	__type(key, __u32);
+	__type(value, struct remembered_chain);
+} seen_chains SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

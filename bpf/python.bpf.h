@@ -199,14 +199,14 @@ static __always_inline __u64 step_hash(const struct thread_state *t, const struc
 static __always_inline void step_note(struct thread_state *t, const struct python_info *py)
 {
 	struct python_walk *w = &t->walk;
-	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, 0);
 	__u32 n = w->steps++, index = w->remember;
+	struct remembered_chain *c = bpf_map_lookup_elem(&seen_chains, &index);
 
-	if (!pt || index >= REMEMBERED_CHAINS || n >= REMEMBERED_STEPS) {
+	if (!c || n >= REMEMBERED_STEPS) {
 		w->too_many = 1;
 		return;
 	}
-	pt->chain[index].at[n] = w->frame;
+	c->at[n] = w->frame;
 	w->check = step_hash(t, py, w->frame, w->check);
 }
 
@@ -302,7 +302,8 @@ static __always_inline __u32 chain_place(const struct thread_state *t, const str
 {
 	__u64 first = t->walk.first, h;
 
-	h = table_mix(table_mix(first, frame_word(t, first + py->frame_instr)), frame_word(t, first + py->frame_back));
+	h = table_mix(table_mix(first, frame_word(t, first + py->frame_instr)),
+		      frame_word(t, first + py->frame_back) + t->account);
 	__u32 place = (__u32)(((h >> 32) * REMEMBERED_CHAINS) >> 32);
 	barrier_var(place); /* as in remember_place */
 	return place;
@@ -315,7 +316,7 @@ __noinline __u64 chain_check(struct thread_state *t, struct remembered_chain *c)
 		return 0;
 	__u32 index = c->python;
 	struct python_info *py = bpf_map_lookup_elem(&pythons, &index);
-	__u64 check = 0, frame;
+	__u64 check = 0, frame, id = c->id;
 	if (!py)
 		return 0;
 	NO_UNROLL
@@ -327,11 +328,11 @@ __noinline __u64 chain_check(struct thread_state *t, struct remembered_chain *c)
 			return 0;
 		check = step_hash(t, py, frame, check);
 	}
-	return check == c->check ? c->id : 0;
+	return table_mix(check, id) == c->seal ? id : 0;
 }
 
 /* 0: not remembered; *ret_place: where it would be. */
-static __always_inline __u64 chain_remembered(struct thread_state *t, __u32 image, __u32 *ret_place)
+static __always_inline __u64 chain_remembered(struct thread_state *t, __u32 *ret_place)
 {
 	struct python_walk *w = &t->walk;
 	__u32 python = w->python;
@@ -340,14 +341,13 @@ static __always_inline __u64 chain_remembered(struct thread_state *t, __u32 imag
 	*ret_place = REMEMBERED_CHAINS;
 	if (!w->counter || !py || frame_load(t, w->first, py->has_lasti))
 		return 0;
-	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0,
-							BPF_LOCAL_STORAGE_GET_F_CREATE);
 	__u32 place = chain_place(t, py);
-	if (!pt || place >= REMEMBERED_CHAINS)
+	struct remembered_chain *c = bpf_map_lookup_elem(&seen_chains, &place);
+	if (!c)
 		return 0;
 	*ret_place = place;
-	struct remembered_chain *c = &pt->chain[place];
-	if (c->first != w->first || c->state != w->state || c->counter != w->counter || c->image != image)
+	if (c->first != w->first || c->state != w->state || c->counter != w->counter || c->account != t->account ||
+	    c->image != t->image)
 		return 0;
 	return chain_check(t, c);
 }
@@ -365,23 +365,23 @@ static __always_inline int counter_fits(const struct python_walk *w)
 	return w->newest && w->counter > w->newest && w->counter - w->newest <= COUNTER_AHEAD_MAX;
 }
 
-static __always_inline void chain_remember(struct thread_state *t, __u32 image, __u64 id)
+static __always_inline void chain_remember(struct thread_state *t, __u64 id)
 {
 	struct python_walk *w = &t->walk;
-	struct python_thread *pt = bpf_task_storage_get(&python_threads, bpf_get_current_task_btf(), 0, 0);
 	__u32 place = w->remember;
+	struct remembered_chain *c = bpf_map_lookup_elem(&seen_chains, &place);
 
-	if (!pt || place >= REMEMBERED_CHAINS)
+	if (!c)
 		return;
-	struct remembered_chain *c = &pt->chain[place];
 	c->first = 0;
 	if (w->too_many || w->flags || !counter_fits(w))
 		return;
 	c->state = w->state;
 	c->id = id;
-	c->check = w->check;
+	c->seal = table_mix(w->check, id);
 	c->counter = w->counter;
-	c->image = image;
+	c->account = t->account;
+	c->image = t->image;
 	c->python = w->python;
 	c->n = w->steps;
 	c->first = w->first;

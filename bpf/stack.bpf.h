@@ -144,22 +144,22 @@ static __always_inline void remember(struct thread_state *t, struct proc *p, con
 	struct unwind *u = &t->unwind;
 	__u32 index = u->remember;
 
-	if (index >= REMEMBERED)
+	struct remembered *r = bpf_map_lookup_elem(&seen_stacks, &index);
+
+	if (!r)
 		return;
-	struct remembered *r = &t->remembered[index];
 	r->layout = 0;
 	/* What was cut may be whole the next time: the mapping is known then, or the page is there. */
 	if (u->forgettable || u->cut == CUT_NO_MAPPING || u->cut == CUT_MEMORY || !id)
 		return;
 	r->ip = from->pc;
 	r->native_id = id;
-	r->hash = u->hash;
-	r->check = u->check;
 	r->bp = from->bp - from->sp;
 	r->image = p->id.image;
 	r->site = from->site;
 	r->n = u->n_slots;
 	r->bp_at_hit = u->bp_at_hit;
+	r->seal = remembered_seal(r, u->hash, u->check, id);
 	r->layout = u->layout;
 }
 
@@ -182,7 +182,8 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 	else
 		window_open(t, from->sp);
 	__u32 place = remember_place(from, caller);
-	if (place < REMEMBERED && is_remembered(&t->remembered[place], p, from))
+	struct remembered *r = bpf_map_lookup_elem(&seen_stacks, &place);
+	if (r && is_remembered(r, p, from))
 		id = remembered_check(t, from, seed, place);
 	struct stack_stat *stat = stack_stats();
 	t->was_repeated = id != 0;
@@ -190,8 +191,7 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 		stat->taken++;
 		stat->repeated += id != 0;
 	}
-	if (id && place < REMEMBERED) {
-		const struct remembered *r = &t->remembered[place];
+	if (id && r) {
 		__u32 last = r->n ? r->n - 1 : 0;
 		if (last < REMEMBERED_SLOTS)
 			window_learn(t, (__u64)(r->slot[last] & REMEMBER_REACH) * 8);
@@ -202,8 +202,8 @@ __noinline __u64 stack_native(struct proc *p, struct thread_state *t, struct sta
 		loss_count(p, LOSS_SCRATCH_BUSY);
 		return 0;
 	}
-	if (place < REMEMBERED)
-		t->remembered[place].layout = 0; /* its slots are overwritten from now on */
+	if (r)
+		r->layout = 0; /* its slots are overwritten from now on */
 	unwind_begin(t, from, seed, p->layout, place);
 	(void)unwind_all(p, t, scratch, from->slot); /* t->unwind.cut says how it ended */
 	window_learn(t, t->unwind.sp - from->sp);
@@ -289,7 +289,7 @@ __noinline __u64 chain_walk(struct proc *p, struct thread_state *t, __u32 rememb
 		loss_count(p, LOSS_STACK_COLLISION);
 		id = PYTHON_LOST;
 	} else if (known) {
-		chain_remember(t, p->id.image, id);
+		chain_remember(t, id);
 	} else if (!s) {
 		loss_count(p, LOSS_SCRATCH_BUSY);
 		id = PYTHON_LOST;
@@ -308,19 +308,18 @@ __noinline __u64 stack_python(struct proc *p, struct thread_state *t)
 
 	if (!p || !t || !p->python)
 		return 0;
-	struct stack_stat *stat = stack_stats();
 	t->walk.counter = p->code_turn;
 	if (!python_begin(t, p->python)) {
-		if (stat)
-			stat->python_foreign++;
+		stack_stat_add(python_foreign);
 		return 0;
 	}
-	__u64 id = chain_remembered(t, p->id.image, &place);
-	if (stat) {
-		stat->python_taken++;
-		stat->python_repeated += id != 0;
+	stack_stat_add(python_taken);
+	__u64 id = chain_remembered(t, &place);
+	if (id) {
+		stack_stat_add(python_repeated);
+		return id;
 	}
-	return id ? id : chain_walk(p, t, place);
+	return chain_walk(p, t, place);
 }
 
 /* The page that the kernel maps into a process for return trampolines (kernel/events/uprobes.c: xol_area). 0: none yet. */

@@ -122,13 +122,13 @@ struct unwind {
 };
 
 /*
- * A stack that this thread showed lately: where its return addresses stand, as words above the stack pointer of the hit, and
+ * A stack that was there lately: where its return addresses stand, as words above the stack pointer of the hit, and
  * where the frame pointers stand that its rules used (REMEMBER_CHECK). What stood there is kept as hashes.
  *
  * Equal words at these places prove the same stack: the probed instruction and its stack pointer give the first frame's CFA by the rule of the
  * instruction; a return address at its place gives the next rule, and so the next CFA; and so on.
  */
-#define REMEMBERED 6
+#define REMEMBERED 4096 /* of all threads together */
 #define REMEMBERED_SLOTS 192
 #define REMEMBER_CHECK 0x8000u /* the word, less the stack pointer of the hit, goes into `check` */
 #define REMEMBER_REACH 0x7fffu /* words */
@@ -137,7 +137,7 @@ struct remembered {
 	__u64 layout; /* rules may differ under another; 0: empty */
 	__u64 ip;
 	__u64 native_id;
-	__u64 hash, check;
+	__u64 seal; /* of what stood there and native_id: two threads that fill one entry at once make one that fits nothing */
 	__u64 bp; /* as it was at the hit, less the stack pointer; if bp_at_hit */
 	__u32 image;
 	__u16 site, n;
@@ -167,27 +167,23 @@ struct python_walk {
 };
 
 /*
- * Frames that this thread showed lately: where they lie and a hash of what stood there. Equal words are the same frames running the same
+ * Frames that were there lately: where they lie and a hash of what stood there. Equal words are the same frames running the same
  * code, if no code object was made since (3.13 and newer count them) or freed (a probe tells).
  */
-#define REMEMBERED_CHAINS 6
+#define REMEMBERED_CHAINS 2048
 #define REMEMBERED_STEPS 128
 
 struct remembered_chain {
 	__u64 state, first; /* first 0: empty */
-	__u64 id, check;
+	__u64 id, seal;
 	__u64 counter;
-	__u32 image, python;
-	__u32 n, pad;
+	__u32 account, python;
+	__u32 n, image;
 	__u64 at[REMEMBERED_STEPS];
 };
 
-struct python_thread {
-	struct remembered_chain chain[REMEMBERED_CHAINS];
-};
-
 /* A sum that this thread booked on lately: its stack's definition is stored. */
-#define RECENT_SUMS 16
+#define RECENT_SUMS 64
 
 struct recent_sum {
 	__u64 stack_id; /* 0: none */
@@ -211,6 +207,7 @@ struct thread_state {
 	struct fault fault;
 	struct recent_sum recent[RECENT_SUMS];
 	/* Of a heap call. Not on the programs' own stack: there are 512 bytes of that for a whole chain of calls, on 6.1 in steps of 32 per call. */
+	struct stack_ids ids;
 	struct stack_start start;
 	struct unwind unwind;
 	struct python_walk walk;
@@ -220,7 +217,6 @@ struct thread_state {
 	__u64 window_base; /* what `window` holds: */
 	__u64 window_bytes;
 	__u64 window[WINDOW_WORDS];
-	struct remembered remembered[REMEMBERED];
 };
 
 /*

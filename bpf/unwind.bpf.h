@@ -206,11 +206,14 @@ static __always_inline void slot_note(struct thread_state *t, __u64 addr, __u32 
 	__u64 words = (addr - u->start_sp) >> 3;
 	__u32 n = u->n_slots, index = u->remember;
 
-	if (words > REMEMBER_REACH || n >= REMEMBERED_SLOTS || index >= REMEMBERED) {
+	struct remembered *r = bpf_map_lookup_elem(&seen_stacks, &index);
+
+	if (words > REMEMBER_REACH || n >= REMEMBERED_SLOTS || !r) {
 		u->forgettable = 1;
 		return;
 	}
-	t->remembered[index].slot[n] = (__u16)words | kind;
+	r->slot[n] = (__u16)words | kind;
+	u->hash = table_mix(u->hash, (__u16)words | kind);
 	u->n_slots = n + 1;
 }
 
@@ -494,13 +497,19 @@ static __always_inline __u32 remember_place(const struct stack_start *from, __u6
 	return place;
 }
 
+static __always_inline __u64 remembered_seal(const struct remembered *r, __u64 hash, __u64 check, __u64 id)
+{
+	return table_mix(table_mix(table_mix(hash, check), id), r->bp_at_hit ? r->bp : 1);
+}
+
 /* Id of the remembered stack, if it is this one; 0: it is not. */
 __noinline __u64 remembered_check(struct thread_state *t, struct stack_start *from, __u64 seed, __u32 index)
 {
-	if (!t || !from || index >= REMEMBERED)
+	struct remembered *r = bpf_map_lookup_elem(&seen_stacks, &index);
+
+	if (!t || !from || !r)
 		return 0;
-	struct remembered *r = &t->remembered[index];
-	__u64 hash = seed, check = 0, sp = from->sp, word;
+	__u64 hash = seed, check = 0, sp = from->sp, word, id = r->native_id;
 
 	if (!from->slot)
 		hash = table_mix(hash, from->pc);
@@ -513,12 +522,13 @@ __noinline __u64 remembered_check(struct thread_state *t, struct stack_start *fr
 		__u32 slot = r->slot[i];
 		if (word_at(t, sp + (__u64)(slot & REMEMBER_REACH) * 8, &word))
 			return 0;
+		hash = table_mix(hash, slot);
 		if (slot & REMEMBER_CHECK)
 			check = table_mix(check, word - sp);
 		else
 			hash = table_mix(hash, word);
 	}
-	return hash == r->hash && check == r->check ? r->native_id : 0;
+	return remembered_seal(r, hash, check, id) == r->seal ? id : 0;
 }
 
 #endif

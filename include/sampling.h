@@ -30,7 +30,7 @@
 
 #define RATE_MAX \
 	8 /* a power of two. 128 times sample_bytes: coarser says nothing, and the sums of variances would overflow */
-#define SAMPLE_BYTES_DEFAULT (64u << 10)
+#define SAMPLE_BYTES_DEFAULT (16u << 10)
 #define SAMPLE_BYTES_MAX (1ull << 30)
 #define SAMPLE_R_MAX (1ull << 37) /* products below stay within 64 bits */
 

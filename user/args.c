@@ -275,7 +275,7 @@ static const struct option_row options[] = {
 	{ 0, "budget", "PCT",
 	  "CPU time that observing may take from a process, in percent of what it uses (2; 0: no limit)", read_budget,
 	  false },
-	{ 0, "sample-bytes", "BYTES", "one sample per so many bytes allocated, in the mean (64K; 1 to 1G)",
+	{ 0, "sample-bytes", "BYTES", "one sample per so many bytes allocated, in the mean (16K; 1 to 1G)",
 	  read_sample_bytes, false },
 };
 

@@ -447,7 +447,7 @@ static void test_every_word(void **state)
 						   RFN(draw(R_NR), 3) + 7 };
 			poke(f.th, at, words[draw(4)]);
 			uint64_t with = hit_with(RFN(R_BARE, 0), p->sp, p->bp, p->sp, HIT_SITE);
-			memset(f.t->remembered, 0, sizeof(f.t->remembered));
+			forget_stacks();
 			assert_int_equal(with, hit_with(RFN(R_BARE, 0), p->sp, p->bp, p->sp, HIT_SITE));
 			changed += with != whole;
 			poke(f.th, at, was);

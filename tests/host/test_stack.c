@@ -212,7 +212,7 @@ static void expect_collision(void (*differ)(struct stack *st))
 	id = hit(0);
 	st = bpf_map_lookup_elem(&stacks, &id);
 	was = *st;
-	memset(f.t->remembered, 0, sizeof(f.t->remembered));
+	forget_stacks();
 	differ(st);
 	assert_int_equal(hit(0), 0);
 	assert_int_equal(loss_take(f.p, LOSS_STACK_COLLISION), 1);

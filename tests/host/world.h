@@ -43,7 +43,7 @@ struct fn {
 		fn_name, LIBC_FN(nr), FN_ALLOC, \
 		{ \
 			.layer = LAYER_HEAP, .shape = shape_of, .ptr_reg = ptr, .size_reg = size, .count_reg = count, \
-			.site = SITE_FIRST_PROBE + (nr), .extent = NEAR \
+			.may_nest = (shape_of) != SHAPE_SIZE_TO_PTR, .site = SITE_FIRST_PROBE + (nr), .extent = NEAR \
 		} \
 	}
 #define FREE_FN(nr, fn_name, shape_of) \
@@ -274,7 +274,6 @@ static inline void thread_exit(struct thread *th)
 	if (!th->process->signal.live.counter)
 		proc_gone(&th->task);
 	host_storage_drop(&threads, &th->task);
-	host_storage_drop(&python_threads, &th->task);
 	host_unmap_region(th->task.mm, stack_top(th) - STACK_BYTES);
 }
 
@@ -291,6 +290,13 @@ static inline void world_done(void)
 	}
 	world = (struct world){ 0 };
 	host_done();
+}
+
+/* Stacks that were there lately. */
+static inline void forget_stacks(void)
+{
+	for (uint32_t i = 0; i < REMEMBERED; i++)
+		((struct remembered *)bpf_map_lookup_elem(&seen_stacks, &i))->layout = 0;
 }
 
 /* What is not set gets the sizes of this world. */
