@@ -52,6 +52,8 @@ static inline void sum_add(struct sum *to, const struct sum *s)
 	to->free_count += s->free_count;
 	to->untracked_bytes += s->untracked_bytes;
 	to->untracked_count += s->untracked_count;
+	to->alloc_var += s->alloc_var;
+	to->gone_var += s->gone_var;
 }
 
 /* The sums of all stacks that begin at the caller; caller 0: of all stacks. */
@@ -186,7 +188,17 @@ static inline void expect_no_loss(void)
 		assert_int_equal(orphan_loss_take((enum loss)i), 0);
 }
 
-/* Per sum: blocks in `live`, and those that a realloc under way has taken out. The caller frees it. */
+static inline void tracked_add(struct sum *t, const struct live_block *b)
+{
+	struct sample_weight w = block_weight(b);
+
+	assert_in_range(b->sum, 0, world.sum_places - 1);
+	t[b->sum].alloc_bytes += w.bytes;
+	t[b->sum].alloc_count += w.count;
+	t[b->sum].alloc_var += w.var;
+}
+
+/* Per sum: blocks in `live`, and those that a realloc under way has taken out, by their weights. The caller frees it. */
 static inline struct sum *tracked_all(void)
 {
 	struct sum *t = calloc(world.sum_places, sizeof(*t));
@@ -195,20 +207,15 @@ static inline struct sum *tracked_all(void)
 	for_each_elem(&live, e)
 	{
 		const struct live_bucket *b = e->value;
-		for (int i = 0; i < LIVE_WAYS; i++) {
-			if (!b->key[i])
-				continue;
-			assert_in_range(b->block[i].sum, 0, world.sum_places - 1);
-			t[b->block[i].sum].alloc_bytes += b->block[i].bytes;
-			t[b->block[i].sum].alloc_count++;
-		}
+		for (int i = 0; i < LIVE_WAYS; i++)
+			if (b->key[i])
+				tracked_add(t, &b->block[i]);
 	}
 	for (int i = 0; i < world.n_threads; i++) {
 		const struct thread_state *ts = bpf_task_storage_get(&threads, &world.threads[i]->task, 0, 0);
-		if (!ts || !ts->call[0].has_old)
-			continue;
-		t[ts->call[0].old.sum].alloc_bytes += ts->call[0].old.bytes;
-		t[ts->call[0].old.sum].alloc_count++;
+		for (int k = 0; ts && k < TRACKED_LAYERS; k++)
+			if (ts->call[k].has_old)
+				tracked_add(t, &ts->call[k].old);
 	}
 	return t;
 }
@@ -226,7 +233,7 @@ static inline void books_check_live(const struct live_bucket *b)
 	}
 }
 
-/* alloc - free - untracked = live, for every sum; each block stands once; a scratch slot is never kept. */
+/* alloc - free - untracked = live, for every sum, and so are the variances; each block stands once; a scratch slot is never kept. */
 static inline void books_check(void)
 {
 	struct sum *tracked = tracked_all();
@@ -237,6 +244,7 @@ static inline void books_check(void)
 		struct sum t = tracked[index_of(e)];
 		assert_int_equal(s->alloc_bytes - s->free_bytes - s->untracked_bytes, t.alloc_bytes);
 		assert_int_equal(s->alloc_count - s->free_count - s->untracked_count, t.alloc_count);
+		assert_int_equal(s->alloc_var - s->gone_var, t.alloc_var);
 		assert_true(s->peak_live_bytes >= t.alloc_bytes);
 		if (s->key)
 			assert_int_equal(s->key, sum_key(s->ids.id, s->account));
