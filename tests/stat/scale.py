@@ -191,7 +191,7 @@ def host(crowd, n=HOST):
     return made
 
 
-def measure(name, kind, args, seconds, limit, warm=3):
+def measure(name, kind, args, seconds, limit, warm=8):
     tool = kind(*args)
     try:
         row(name, watch(tool, seconds, warm), limit)
@@ -250,7 +250,7 @@ def main():
         made = [start([crowd, "stacks", 125, 500]) for _ in range(20)]
         time.sleep(1)
         measure("20 exact, 2,500 stacks", Json, ["top", "-p", ",".join(str(p.pid) for p in made), "--mode", "exact", "-i", "1", *o.arg], o.seconds,
-                "1 % of a core, 32 MB", warm=5)
+                "1 % of a core, 32 MB", warm=12)
         end(made)
     if "attach" in what:
         attach(crowd)

@@ -10,7 +10,7 @@
 #include "util/mem.h"
 
 #define STACK_BYTES (16u << 20) /* demanglers recurse; only what is used is ever backed by memory */
-#define REST_S 5
+#define REST_S 2
 #define LEAVE_S 2	/* longest that the end of the program waits */
 #define QUEUE_MAX 65536 /* no screen shows that many */
 #define NICENESS 5	/* the observed programs go first */
