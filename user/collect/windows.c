@@ -18,7 +18,6 @@
 
 #define FADE 0.9	 /* what a period weighs one period later */
 #define STRETCH_MAX 64.0 /* no window is taken to have shown less */
-#define AT_ONCE_MAX 8	 /* processes whose first window opens at once; placing probes takes some 10 ms each */
 #define PRIOR_PERIODS 4	 /* so many periods of the supposed scatter are taken for granted */
 
 /* The kernel side's counters of a process, and its CPU time. */
@@ -53,7 +52,7 @@ struct window {
 	} scatter;
 	uint64_t share_since_ns, share_attached_ns; /* interval of windows_figures */
 	uint64_t cost_ns, cpu_ns;		    /* since windows_overhead_pct */
-	bool first, wanted;
+	bool wanted;
 	UT_hash_handle hh;
 };
 
@@ -152,16 +151,17 @@ static void begin_period(const struct windows *w, struct window *x, uint64_t now
 	uint64_t period = (uint64_t)((double)x->plan.period_ns * stretch);
 	uint64_t slice = x->plan.slice_ns < x->plan.period_ns ? (uint64_t)((double)x->plan.slice_ns * stretch) : period;
 
-	x->began_ns = now;
-	x->end_ns = now + period;
-	x->open_ns = slice ? now + (x->first ? 0 : (uint64_t)((double)(period - slice) * random_share())) : x->end_ns;
+	/* From where the last one ended, not from when we woke up: all of the time belongs to a period. */
+	x->began_ns = x->end_ns && now - x->end_ns < period ? x->end_ns : now;
+	x->end_ns = x->began_ns + period;
+	x->open_ns = slice ? x->began_ns + (uint64_t)((double)(period - slice) * random_share()) : x->end_ns;
 	x->close_ns = x->open_ns + slice;
 	x->phase = slice ? PHASE_BEFORE : PHASE_AFTER;
 	x->at_begin = read_counters(w, x);
 	x->attached_ns = x->attached_cpu_ns = x->open_len_ns = 0;
 	x->attached_since_ns = now;
 	x->attached_since_cpu_ns = x->at_begin.cpu_ns;
-	x->cut = x->first = false;
+	x->cut = false;
 	struct proc *p = slot_of(w, x);
 	if (!p)
 		return;
@@ -383,7 +383,6 @@ static struct window *take(struct windows *w, uint32_t account, uint32_t pid, ui
 
 	x->account = account;
 	x->pid = pid;
-	x->first = HASH_COUNT(w->all) < AT_ONCE_MAX;
 	x->share_since_ns = now;
 	governor_init(&x->governor, w->opts.exact ? 0 : w->opts.budget_pct);
 	x->plan = x->governor.plan;
