@@ -54,6 +54,7 @@ static inline void sum_add(struct sum *to, const struct sum *s)
 	to->untracked_count += s->untracked_count;
 	to->alloc_var += s->alloc_var;
 	to->gone_var += s->gone_var;
+	to->cow_bytes += s->cow_bytes;
 }
 
 /* The sums of all stacks that begin at the caller; caller 0: of all stacks. */

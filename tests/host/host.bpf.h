@@ -63,6 +63,10 @@ struct host_region {
 
 struct mm_struct {
 	unsigned long brk, start_stack;
+	uint64_t *pgd; /* of page tables that a test made; physical addresses are the host's own */
+	struct {
+		long counter;
+	} hugetlb_usage;
 	struct {
 		struct xol_area *xol_area;
 	} uprobes_state;
@@ -88,7 +92,7 @@ struct uprobe_task {
 };
 
 struct task_struct {
-	int pid, tgid;
+	int pid, tgid, pagefault_disabled;
 	struct {
 		unsigned long fsbase;
 	} thread;
@@ -145,7 +149,7 @@ struct host {
 	bool ring_full, no_task_storage;
 	uint64_t ring_avail; /* what BPF_RB_AVAIL_DATA tells */
 	uint64_t now_ns;
-	uint32_t random; /* never 0 once drawn from */
+	uint32_t random;					     /* never 0 once drawn from */
 	bool (*read_user)(void *dst, uint64_t addr, uint32_t bytes); /* instead of the memory image: a live process */
 	void (*at_point)(void); /* called wherever a program may be preempted or another CPU may act: at each helper */
 };
@@ -435,6 +439,8 @@ static inline long bpf_probe_read_kernel(void *dst, uint32_t bytes, const void *
 	memcpy(dst, from, bytes);
 	return 0;
 }
+
+#define bpf_core_field_exists(field) ((void)sizeof(field), 1)
 
 /* Reading through a NULL pointer gives 0, as a kernel read that faults does. */
 #define HOST_READ_1(src, a) \
