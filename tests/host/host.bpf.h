@@ -148,7 +148,7 @@ struct host {
 	struct host_record *ring, **ring_end;
 	bool ring_full, no_task_storage;
 	uint64_t ring_avail; /* what BPF_RB_AVAIL_DATA tells */
-	uint64_t now_ns;
+	uint64_t now_ns, jiffies;
 	uint32_t random;					     /* never 0 once drawn from */
 	bool (*read_user)(void *dst, uint64_t addr, uint32_t bytes); /* instead of the memory image: a live process */
 	void (*at_point)(void); /* called wherever a program may be preempted or another CPU may act: at each helper */
@@ -511,7 +511,7 @@ static inline uint32_t bpf_get_smp_processor_id(void)
 
 static inline uint64_t bpf_jiffies64(void)
 {
-	return 0;
+	return host.jiffies;
 }
 
 static inline uint64_t bpf_ktime_get_ns(void)
