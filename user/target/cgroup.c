@@ -533,10 +533,11 @@ struct cgroup_limits *cgroup_limits_new(void)
 
 static void limits_forget(struct cgroup_limits *c)
 {
-	struct known_limit *k, *next;
+	struct known_limit *k = c->known, *next;
 
-	HASH_ITER(hh, c->known, k, next) {
-		HASH_DEL(c->known, k);
+	HASH_CLEAR(hh, c->known); /* the table; its elements stay linked */
+	for (; k; k = next) {
+		next = k->hh.next;
 		free(k->membership);
 		free(k);
 	}
