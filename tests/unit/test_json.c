@@ -128,12 +128,11 @@ static void every_field_is_there(void **state)
 	struct lines l = show(r);
 
 	(void)state;
-	assert_keys(line_of(&l, "proc", 0),
-		    "type v ts pid start_ts ppid comm cmdline cgroup python python_unsupported "
-		    "python_allocator python_coverage state mode "
-		    "attached_share overhead_pct lever rss_bytes "
-		    "anon_bytes file_bytes shmem_bytes swap_bytes limit_bytes limit_eta_s "
-		    "growth_bytes_per_s layers losses");
+	assert_keys(line_of(&l, "proc", 0), "type v ts pid start_ts ppid comm cmdline cgroup python python_unsupported "
+					    "python_allocator python_coverage state mode "
+					    "attached_share overhead_pct lever rss_bytes "
+					    "anon_bytes file_bytes shmem_bytes swap_bytes limit_bytes limit_eta_s "
+					    "growth_bytes_per_s layers losses");
 	assert_keys(get(line_of(&l, "proc", 0), "layers"), "map heap");
 	assert_keys(get(get(line_of(&l, "proc", 0), "layers"), "heap"), COUNTS);
 	assert_keys(get(line_of(&l, "proc", 0), "losses"), "unmatched_free live_full");

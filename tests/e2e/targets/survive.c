@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define SITE __attribute__((noipa)) /* not one function of the three, which are the same */
-#define RECORDS (1u << 20) /* of each thread, used round and round; 32 MiB */
+#define RECORDS (1u << 20)	    /* of each thread, used round and round; 32 MiB */
 #define THREADS_MAX 4
 #define CACHE_NS 1500000000ull
 #define CACHE_MAX 65536u
