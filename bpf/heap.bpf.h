@@ -121,10 +121,9 @@ static __always_inline int inner_is_known(const struct inflight *c, __u64 slot, 
  * come for all calls (no sessions), the slot holds the trampoline, and the record goes with the return. A jump from it has the slot itself, and is
  * another function's; the same function there is the next call.
  */
-static __always_inline int is_in_skipped(struct proc *p, struct thread_state *t, struct inflight *c, __u64 slot,
-					 __u16 site)
+static __always_inline int is_in_skipped(struct inflight *c, __u64 slot, __u16 site, __u64 trampoline)
 {
-	__u64 word = 0, caller = 0, trampoline = trampoline_of(t, p->id.image);
+	__u64 word = 0, caller = 0;
 
 	if (slot == c->slot && site != c->site && !bpf_probe_read_user(&word, sizeof(word), (void *)slot) &&
 	    (word == c->caller || word == trampoline))
@@ -147,9 +146,9 @@ static __always_inline int is_nested(struct proc *p, struct thread_state *t, con
 
 	if (!c->slot)
 		return 0;
-	if (c->is_skipped)
-		return is_in_skipped(p, t, c, slot, k->site);
 	trampoline = trampoline_of(t, p->id.image);
+	if (c->is_skipped)
+		return is_in_skipped(c, slot, k->site, trampoline);
 	if (slot <= c->slot && !bpf_probe_read_user(&word, sizeof(word), (void *)c->slot) && word == trampoline &&
 	    !bpf_probe_read_user(&caller, sizeof(caller), (void *)slot) && is_inner_caller(c, caller, trampoline)) {
 		if (p->rate && slot < c->slot)
@@ -212,13 +211,18 @@ static __always_inline void hit_count(struct proc *p, struct thread_state *t)
 		(void)hits_spent(p);
 }
 
+static __always_inline int is_observed(const struct proc *p, enum layer layer)
+{
+	return (p->flags & (layer == LAYER_PYTHON ? PROC_PYTHON : PROC_HEAP)) != 0;
+}
+
 /* The process whose heap or Python call this is, NULL if that layer of it is not observed. */
 static __always_inline struct proc *heap_hit(struct thread_state **ret, enum layer layer)
 {
 	struct proc *p = proc_current(ret);
 	__u32 zero = 0;
 
-	if (p && p->flags & (layer == LAYER_PYTHON ? PROC_PYTHON : PROC_HEAP)) {
+	if (p && is_observed(p, layer)) {
 		if (*ret)
 			hit_count(p, *ret);
 		return p;
@@ -503,6 +507,8 @@ static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_co
 
 	if (!t)
 		return;
+	if (p && is_observed(p, layer) && !(++t->returns & (HITS_STEP - 1)))
+		__sync_fetch_and_add(&p->returns, HITS_STEP);
 	struct inflight *c = inflight_of(t, layer);
 	/* After the return the stack pointer stands just above the slot. Anything else is an inner call. */
 	if (!c->slot || ctx->sp != c->slot + 8 || c->site != k->site)
@@ -510,8 +516,6 @@ static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_co
 	c->slot = 0;
 	if (!p || c->is_skipped)
 		return;
-	if (!(++t->returns & (HITS_STEP - 1)))
-		__sync_fetch_and_add(&p->returns, HITS_STEP);
 	__u64 addr = result_of(ax, p, c);
 	if (c->ptr && c->shape != SHAPE_OUT_ALIGN_SIZE_TO_INT)
 		realloc_settle(p, layer, c, addr);

@@ -61,6 +61,8 @@ static void test_returns(void **state)
 		do_free(P1);
 	}
 	assert_int_equal(proc_of(f.p)->returns, HITS_STEP);
+	hit(f.th, HITS_STEP); /* without sessions every call's return is paid for */
+	assert_int_equal(proc_of(f.p)->returns, world.sessions ? HITS_STEP : 2 * HITS_STEP);
 }
 
 /* Of layers that are not observed there are none. */

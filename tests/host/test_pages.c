@@ -385,6 +385,12 @@ static void test_huge(void **state)
 	*e = entry | 2;
 	end(f.th);
 	expect_more(0, 0);
+	begin(f.th, 7,
+	      FAULT_PRESENT | FAULT_WRITE); /* a huge page is never copied whole (do_huge_pmd_wp_page): it moved */
+	*e = entry + (HUGE_PAGES << PT_SHIFT_PAGE);
+	end(f.th);
+	expect_more(0, 0);
+	*e = entry;
 	/* After a fork: split, and the one page copied. */
 	begin(f.th, 7, FAULT_PRESENT | FAULT_WRITE);
 	*e = 0;
