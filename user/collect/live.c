@@ -188,7 +188,7 @@ static void look_for_survivors(struct live_source *s, uint64_t now)
 					     .sample_bytes = s->opts.sample_bytes };
 		struct survival_status looked;
 		/* A look at a large heap takes half a second, in which no slice would be ended. */
-		if (!w->window.lever || w->window.whole || w->window.in_slice)
+		if (!w->window.lever || w->window.whole || windows_in_slice(s->windows, w->account))
 			continue;
 		int err = w->state == PROC_RUNNING ? survival_look(s->survival, &t, now) : 0;
 		if (err < 0)

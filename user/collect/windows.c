@@ -167,8 +167,9 @@ static void begin_period(const struct windows *w, struct window *x, uint64_t now
 		return;
 	if (!w->opts.exact)
 		p->rate = x->plan.rate ? x->plan.rate : 1;
-	p->spent = 0;
-	p->hits_limit = x->plan.hits_limit ? p->hits + x->plan.hits_limit : 0;
+	/* In this order: a hit in between would be told as past the limit before. */
+	__atomic_store_n(&p->hits_limit, x->plan.hits_limit ? p->hits + x->plan.hits_limit : 0, __ATOMIC_RELEASE);
+	__atomic_store_n(&p->spent, 0, __ATOMIC_RELEASE);
 }
 
 static bool is_always(const struct window *x)
@@ -277,6 +278,8 @@ static void open_window(const struct windows *w, struct window *x)
 /* Of windows that were cut short, less was seen than their scale supposes. */
 static void learn_opened(struct window *x)
 {
+	if (!x->open_len_ns) /* none was planned, or probes were always in place */
+		return;
 	uint64_t actual = x->cut && x->cut_ns < x->close_ns ? x->open_len_ns - (x->close_ns - x->cut_ns)
 							    : x->open_len_ns;
 
@@ -435,7 +438,6 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
 		.spread = x->was_away ? spread : 1,
 		.whole = !x->was_away,
-		.in_slice = x->attached && x->phase == PHASE_OPEN && !is_always(x),
 		.pages = x->governor.mode == GOVERNOR_PAGES,
 		.rate = x->plan.rate,
 		.lever = governor_lever_name(&x->governor),
@@ -443,6 +445,13 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 	x->share_since_ns = now;
 	x->share_attached_ns = 0;
 	return true;
+}
+
+bool windows_in_slice(const struct windows *w, uint32_t account)
+{
+	const struct window *x = window_find(w, account);
+
+	return x && x->attached && !is_always(x);
 }
 
 void windows_stretch(struct windows *w, uint32_t times)

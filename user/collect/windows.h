@@ -59,13 +59,15 @@ struct window_figures {
 	double attached_share; /* of the time since the last call */
 	double spread;	       /* standard errors are to be multiplied by it; >= 1 */
 	bool whole;	       /* it was never without probes: live figures need no survival */
-	bool in_slice;	       /* probes are in place just now, and about to go */
 	bool pages;	       /* too dear: only the layers below are observed now */
 	uint32_t rate;	       /* sampling rate now */
 	const char *lever;     /* what holds the cost, in words */
 };
 /* false: not among them. Begins a new interval for attached_share. */
 bool windows_figures(struct windows *w, uint32_t account, uint64_t now_ns, struct window_figures *ret);
+
+/* Are probes of it in place just now, and about to go? */
+bool windows_in_slice(const struct windows *w, uint32_t account);
 
 /* Periods are so many times longer from now on: placing probes takes too much of our own CPU time. */
 void windows_stretch(struct windows *w, uint32_t times);
