@@ -550,6 +550,8 @@ void follow_refresh(struct follow *f)
 			continue;
 		if (!w->seen) { /* its exit was lost with a full ring, or its event is still in it */
 			w->state = PROC_EXITED;
+			if (!find_pid(f, w->pid)) /* else the links are its successor's */
+				attacher_drop_pid(f->attacher, w->pid);
 			continue;
 		}
 		if (w->names_changed || mono_ns() - w->named_ns > RENAME_NS)
