@@ -430,8 +430,13 @@ static struct use *use_of(struct attacher *a, const struct file *f, uint32_t pid
 	size_t file = (size_t)(f - a->files);
 
 	for (size_t i = 0; i < a->n_uses; i++)
-		if (a->uses[i].file == file && a->uses[i].pid == pid)
+		if (a->uses[i].file == file && a->uses[i].pid == pid) {
+			/* The process runs another program by now, in which a return probe would do harm. */
+			if (a->uses[i].with_return && !with_return && !loader_features(a->loader)->session)
+				links_close(a->closer, &a->uses[i].own);
+			a->uses[i].with_return = with_return;
 			return &a->uses[i];
+		}
 	a->uses = grow_to(a->uses, &a->cap_uses, a->n_uses + 1, sizeof(*a->uses));
 	a->uses[a->n_uses] = (struct use){ .file = file, .pid = pid, .with_return = with_return };
 	return &a->uses[a->n_uses++];
