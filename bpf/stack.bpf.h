@@ -309,6 +309,8 @@ __noinline __u64 stack_python(struct proc *p, struct thread_state *t)
 	if (!p || !t || !p->python)
 		return 0;
 	t->walk.counter = p->code_turn;
+	if (t->walk.counter < CODE_TURNS_APART)
+		t->walk.counter = 0;
 	if (!python_begin(t, p->python)) {
 		stack_stat_add(python_foreign);
 		return 0;

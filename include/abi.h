@@ -55,6 +55,9 @@ enum proc_flag {
 
 #define WINDOW_ALWAYS 0xffffffffffffffffull
 
+/* Between the turns that user space sets. A program that moves one on as user space sets it to 0 leaves less. */
+#define CODE_TURNS_APART (1ull << 32)
+
 struct proc {
 	__u32 tgid; /* 0: free; written last */
 	__u32 used; /* times the slot was taken; 0: never, so searches end here */
@@ -76,7 +79,7 @@ struct proc {
 	__u32 pad;
 	__u64 booked_bytes,
 		booked_var; /* allocations counted, heap and python, weights and scales in them: what one window found */
-	__u64 code_turn; /* moves on when a code object of its Python is freed; 0: nothing tells of that. Set by user space */
+	__u64 code_turn; /* moves on when a code object of its Python is freed; below CODE_TURNS_APART: nothing tells of that. Set by user space */
 	__u64 hits_limit;	/* written by user space: past it the kernel side tells (EVENT_SPENT); 0: no limit */
 	__u64 given_back_bytes; /* of addresses, by madvise(MADV_DONTNEED, MADV_FREE) */
 	__s64 live_bytes[LAYER_NR]; /* running sum of tracked blocks, for the peak */

@@ -15,8 +15,6 @@ struct dead {
 	UT_hash_handle hh;
 };
 
-#define TURNS_APART (1ull << 32)
-
 struct accounts {
 	uint64_t turns; /* of code objects: the last ones given out */
 	struct proc *slots;
@@ -129,9 +127,9 @@ void accounts_watch_codes(struct accounts *a, uint32_t account, bool on)
 {
 	struct proc *p = slot_of(a, account);
 
-	if (!p || (on && p->code_turn))
+	if (!p || (on && p->code_turn >= CODE_TURNS_APART))
 		return;
-	a->turns += TURNS_APART; /* what was remembered before never comes again */
+	a->turns += CODE_TURNS_APART; /* what was remembered before never comes again */
 	__atomic_store_n(&p->code_turn, on ? a->turns : 0, __ATOMIC_RELEASE);
 }
 
