@@ -24,6 +24,7 @@ struct work {
 	struct snap_stackdef *defs;
 	size_t n_defs, cap_defs;
 	uint64_t now_ns;
+	bool any_sampled;		/* counts are estimates, not places taken */
 	bool ages_known, live_is_swept; /* swept: of the blocks of accounts that ended */
 };
 
@@ -178,6 +179,7 @@ static bool take_sum(void *ctx, uint32_t index, const struct sum *sum)
 	const struct watched *owner = follow_find_account(w->a->follow, sum->account);
 	if (!owner)
 		return true; /* born since the events were read: the next snapshot has it */
+	w->any_sampled |= owner->kernel.rate != 0;
 	struct snap_stack *s = stack_push(w);
 	struct stack_ids ids = sum->ids;
 	s->id = owner->id;
@@ -346,7 +348,7 @@ static void read_maps(struct work *w, struct snap_self *self)
 	for (size_t i = 0; i < w->n_stacks; i++)
 		if (w->stacks[i].layer == LAYER_HEAP || w->stacks[i].layer == LAYER_PYTHON)
 			blocks += w->stacks[i].counts.live_count;
-	maps[KMAP_LIVE].entries = blocks;
+	maps[KMAP_LIVE].entries = w->any_sampled ? ages_entries(w->a->ages) : blocks; /* UINT64_MAX: unknown */
 	maps[KMAP_SUMS].entries = w->n_stacks;
 	maps[KMAP_STACKS].entries = stackdefs_known(w->a->defs);
 	maps[KMAP_PYTHON_CHAINS].entries = stackdefs_known_chains(w->a->defs);

@@ -103,7 +103,9 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->overhead_pct = w->window.lever ? w->window.overhead_pct : 0;
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
 		p->losses[LOSS_LATE_ATTACH] += w->late_files;
-		p->live_unknown = w->unsafe != NULL || (w->window.lever && !w->window.whole && !w->survivors);
+		/* Of what was counted before probes went for good nobody knows what lives. */
+		p->live_unknown = w->unsafe != NULL || !(w->flags & (PROC_HEAP | PROC_PYTHON)) ||
+				  (w->window.lever && !w->window.whole && !w->survivors);
 		read_memory(f, w, p, now_ns);
 		read_limit(f->limits, w, p, now_ns);
 		read_layers(w, r, p, map);
