@@ -298,10 +298,12 @@ static void write_picture(struct session *s)
 
 static void open_proc(struct session *s, const struct proc_key *id)
 {
-	int err = live_zoom(s->source, id);
+	const struct settings *set = s->settings;
+	bool may = set->mode != MODE_ONLY_PAGES && (!set->layers_given || set->layer_on[LAYER_HEAP]);
+	int err = may ? live_zoom(s->source, id) : 0;
 
 	s->query.opened = *id;
-	s->query.layer_on[LAYER_HEAP] = true;
+	s->query.layer_on[LAYER_HEAP] |= may;
 	if (err)
 		tui_message(s->tui, strerror(-err));
 }
