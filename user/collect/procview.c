@@ -73,6 +73,9 @@ static void read_layers(struct watched *w, struct ranges *r, struct snap_proc *p
 	p->layer_on[LAYER_PYTHON] = w->flags & PROC_PYTHON && w->py_alloc && w->py_alloc->n_funcs;
 	for (int i = 0; i < LAYER_NR; i++)
 		p->peak_live_bytes[i] = w->kernel.peak_live_bytes[i] > 0 ? (uint64_t)w->kernel.peak_live_bytes[i] : 0;
+	/* The kernel side's running sum lacks the frees that no probe saw. */
+	if (w->window.lever && !w->window.whole)
+		p->peak_live_bytes[LAYER_HEAP] = p->peak_live_bytes[LAYER_PYTHON] = UNKNOWN_U64;
 	if (ranges_proc(r, &w->id, &rp) == 0)
 		p->peak_live_bytes[LAYER_MAP] = rp.peak_live_bytes;
 }

@@ -107,6 +107,9 @@ static void layer_finish(struct model_layer *l, enum layer layer, const struct s
 	c->alloc_bytes_se = sqrt(c->alloc_bytes_se);
 	c->cow_bytes_se = sqrt(c->cow_bytes_se);
 	c->peak_live_bytes = p->peak_live_bytes[layer];
+	/* Of samples that never came nothing tells how many calls there were without. */
+	if (p->mode == MODE_SAMPLED && !has_stacks && (layer == LAYER_HEAP || layer == LAYER_PYTHON))
+		c->live_bytes_se = c->alloc_bytes_se = NAN;
 	if (layer == LAYER_PAGE)
 		finish_pages(c, p, has_stacks);
 	/* Stacks and processes are read one after the other: the sum may be newer than the peak. */
