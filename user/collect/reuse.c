@@ -96,8 +96,9 @@ static void pool_fresh(const struct reuse *r, uint32_t class, struct reuse_odds 
 	/* Of odds x/(1-x) by the delta method; one more in each so that none at all is not taken for never. */
 	double plus = (used + 1) / (is_free + 1);
 	/* What is said of other sizes says less the further they are. */
+	const uint32_t classes = LAYER_CLASSES;
 	spread = hypot(spread, NEIGHBOUR_SPREAD * reach * plus);
-	spread = hypot(spread, USUAL_ODDS_MAX * reach / LAYER_CLASSES);
+	spread = hypot(spread, USUAL_ODDS_MAX * reach / classes);
 	ret->odds_var = plus * (1 + plus) * (1 + plus) / (ret->n + 2) + spread * spread;
 }
 

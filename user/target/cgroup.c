@@ -542,7 +542,9 @@ static void limits_forget(struct cgroup_limits *c)
 		free(k);
 	}
 	hierarchies_done(&c->mounts);
-	*c = (struct cgroup_limits){ 0 };
+	c->mounts = (struct hierarchies){ 0 };
+	c->known = NULL;
+	c->read_ns = 0;
 }
 
 void cgroup_limits_free(struct cgroup_limits *c)
@@ -571,7 +573,9 @@ int cgroup_limits_find(struct cgroup_limits *c, uint32_t pid, uint64_t now_ns, u
 
 	if (!err && (!c->read_ns || now_ns - c->read_ns >= CGROUP_LIMITS_NS)) {
 		limits_forget(c);
-		err = hierarchies_read(&c->mounts);
+		struct hierarchies mounts = { 0 };
+		err = hierarchies_read(&mounts);
+		c->mounts = mounts;
 		c->read_ns = err ? 0 : now_ns;
 	}
 	if (err)
