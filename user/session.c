@@ -145,6 +145,9 @@ static int open_source(struct session *s)
 	_cleanup_(freep) char *why = NULL;
 	int err = live_open(&lo, &s->source, &why);
 
+	const char *note = err ? NULL : live_note(s->source);
+	if (note)
+		log_error("%s", note);
 	if (!err)
 		return 0;
 	log_error("%s", why ? why : strerror(-err));

@@ -150,7 +150,10 @@ static void take_survivors(const struct survival *s, uint32_t sum, struct counts
 		return;
 	c->live_bytes = f.live_bytes > 0 ? (uint64_t)llround(f.live_bytes) : 0;
 	c->live_count = f.live_count > 0 ? (uint64_t)llround(f.live_count) : 0;
-	c->live_bytes_se = f.live_bytes_se;
+	c->live_bytes_se = f.looked ? f.live_bytes_se : NAN;
+	/* Most frees were not seen: they are what does not live any more. */
+	c->free_bytes = minus(c->alloc_bytes, c->live_bytes + c->untracked_bytes);
+	c->free_count = minus(c->alloc_count, c->live_count + c->untracked_count);
 }
 
 static bool has_blocks(const struct sum *sum)

@@ -194,7 +194,17 @@ static void look_for_survivors(struct live_source *s, uint64_t now)
 		if (err < 0)
 			log_debug("pid %u: what lives of its heap can't be told: %s", w->pid, strerror(-err));
 		w->survivors = err >= 0 && survival_status(s->survival, w->account, &looked);
+		if (err > 0)
+			step_windows(s); /* of others */
 	}
+}
+
+/* Not all that drain does: who ended since is to be reported first. */
+static void look_into_zoomed(struct live_source *s)
+{
+	sync_windows(s);
+	(void)follow_scan(&s->follow); /* what can't be probed shows as a process without functions */
+	step_windows(s);
 }
 
 static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **ret)
@@ -211,6 +221,7 @@ static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **
 	keep_maps(s, false);
 	mind_own_cost(s, (*ret)->self.cpu_pct);
 	zoomer_step(s->zoomer, now, (*ret)->self.target_overhead_pct);
+	look_into_zoomed(s);
 	follow_reap(&s->follow);
 	s->reported_gone = gone;
 	s->next_ns += s->interval_ns;
@@ -579,6 +590,21 @@ int live_zoom(struct source *base, const struct proc_key *id)
 		return err;
 	drain(s); /* its files are looked into */
 	return w->functions ? 0 : -ENOEXEC;
+}
+
+const char *live_note(const struct source *base)
+{
+	const struct live_source *s = (const struct live_source *)base;
+	const struct features *f = loader_features(s->loader);
+
+	if (!(target_flags(&s->opts) & (PROC_HEAP | PROC_PYTHON)) || f->session)
+		return NULL;
+	return f->multi ? "this kernel has no session links (Linux 6.13 has): the return of each call is paid, and a "
+			  "child is "
+			  "probed only after its birth"
+			: "this kernel has neither multi links (Linux 6.6 has) nor session links (6.13): functions are "
+			  "attached one "
+			  "by one, the return of each call is paid, and a child is probed only after its birth";
 }
 
 uint64_t live_kernel_bytes(const struct source *base)

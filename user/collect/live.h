@@ -33,6 +33,9 @@ int live_open(const struct live_opts *o, struct source **ret, char **ret_why);
 /* The user opened this process: heap probes for it from now on. 0; -ESRCH: it is gone; -ENOEXEC: it has nothing that could be probed. */
 int live_zoom(struct source *s, const struct proc_key *id);
 
+/* What this kernel lacks and what is done instead, in one sentence; NULL: nothing. Static. */
+const char *live_note(const struct source *s);
+
 /* Upper bound of the memory of all kernel maps, bytes. */
 uint64_t live_kernel_bytes(const struct source *s);
 

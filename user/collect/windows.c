@@ -18,6 +18,7 @@
 
 #define FADE 0.9	 /* what a period weighs one period later */
 #define STRETCH_MAX 64.0 /* no window is taken to have shown less */
+#define CUT_KNOWN 0.9	 /* of the time planned, that much was seen at least: else no error is stated */
 #define PRIOR_PERIODS 4	 /* so many periods of the supposed scatter are taken for granted */
 
 /* The kernel side's counters of a process, and its CPU time. */
@@ -50,6 +51,8 @@ struct window {
 		double period_ns;
 		unsigned n;
 	} scatter;
+	bool looked;	    /* a window was open in this period */
+	uint64_t unseen_ns; /* periods before this one without any: the next window stands for them, too */
 	uint64_t share_since_ns, share_attached_ns; /* interval of windows_figures */
 	uint64_t cost_ns, cpu_ns;		    /* since windows_overhead_pct */
 	bool wanted;
@@ -161,7 +164,7 @@ static void begin_period(const struct windows *w, struct window *x, uint64_t now
 	x->attached_ns = x->attached_cpu_ns = x->open_len_ns = 0;
 	x->attached_since_ns = now;
 	x->attached_since_cpu_ns = x->at_begin.cpu_ns;
-	x->cut = false;
+	x->cut = x->looked = false;
 	struct proc *p = slot_of(w, x);
 	if (!p)
 		return;
@@ -238,12 +241,14 @@ static double understatement(const struct window *x)
 /* The code nearest to a scale, and the length of the window that has it exactly. */
 static uint32_t scale_of(const struct window *x, uint64_t *slice_ns)
 {
-	double period = (double)(x->end_ns - x->began_ns), want = understatement(x) * period / (double)*slice_ns;
+	double period = (double)(x->end_ns - x->began_ns + x->unseen_ns),
+	       want = understatement(x) * period / (double)*slice_ns;
 	double code = round(SCALE_PER_OCTAVE * log2(want));
 
 	code = code < 0 ? 0 : code > SCALE_MAX ? SCALE_MAX : code;
 	double exact = understatement(x) * period / exp2(code / SCALE_PER_OCTAVE);
-	*slice_ns = exact < period ? (uint64_t)exact : (uint64_t)period;
+	double most = (double)(x->end_ns - x->began_ns);
+	*slice_ns = exact < most ? (uint64_t)exact : (uint64_t)most;
 	return (uint32_t)code;
 }
 
@@ -257,6 +262,7 @@ static void open_window(const struct windows *w, struct window *x)
 		x->phase = PHASE_AFTER;
 		return;
 	}
+	x->looked = true;
 	if (is_always(x)) {
 		p->scale = 0;
 		__atomic_store_n(&p->window_end_ns, WINDOW_ALWAYS, __ATOMIC_RELEASE);
@@ -323,7 +329,9 @@ static void end_period(struct windows *w, struct window *x, uint64_t now)
 	x->cost_ns += cost;
 	x->cpu_ns += seen.cpu_ns;
 	learn_opened(x);
-	learn_scatter(w, x, &r, seen.period_ns);
+	if (x->looked)
+		learn_scatter(w, x, &r, seen.period_ns + x->unseen_ns);
+	x->unseen_ns = x->looked ? 0 : x->unseen_ns + seen.period_ns;
 	x->plan = governor_step(&x->governor, w->opts.costs, &seen);
 	log_debug("pid %u: hits %llu cost %.3f ms cpu %.3f ms attached %.3f of %.3f ms: %.2f %%; next: slice %.3f of "
 		  "%.3f ms rate %u",
@@ -424,10 +432,14 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 	count_attached(x, now);
 	double since = (double)(now - x->share_since_ns),
 	       prior = PRIOR_PERIODS * x->scatter.supposed / (x->scatter.n ? x->scatter.n : 1);
+	/*
+	 * Nearly all of the window is cost, or windows are cut, which they are when much is allocated: by how much too little is seen can't be
+	 * told, nor how far off that is.
+	 */
+	bool blind = x->was_away && x->scatter.n > 2 &&
+		     ((x->governor.mode == GOVERNOR_SLICES && isnan(x->governor.slowdown)) ||
+		      x->opened.actual < CUT_KNOWN * x->opened.planned);
 	/* Of one or two windows nothing can be said. */
-	/* Nearly all of the window is cost: by how much too little is seen can't be told, nor how far off that is. */
-	bool blind = x->was_away && x->governor.mode == GOVERNOR_SLICES && isnan(x->governor.slowdown) &&
-		     x->scatter.n > 2;
 	double spread = x->scatter.n > 2 ? sqrt((x->scatter.seen + prior) / (x->scatter.supposed + prior + 1)) : NAN;
 	if (blind)
 		spread = NAN;

@@ -2,12 +2,14 @@
 #include "probe/closer.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "util/mem.h"
 
 #define STACK_BYTES (64u << 10)
+#define THREADS_MAX 32 /* beyond these the caller waits, too */
 
 struct closer {
 	pthread_mutex_t lock;
@@ -51,12 +53,12 @@ void closer_take(struct closer *c, int fd)
 
 	*j = (struct job){ c, fd };
 	(void)pthread_mutex_lock(&c->lock);
-	c->under_way++;
+	bool many = c->under_way++ >= THREADS_MAX;
 	(void)pthread_mutex_unlock(&c->lock);
 	(void)pthread_attr_init(&small);
 	(void)pthread_attr_setstacksize(&small, STACK_BYTES);
 	(void)pthread_attr_setdetachstate(&small, PTHREAD_CREATE_DETACHED);
-	if (pthread_create(&thread, &small, close_one, j))
+	if (many || pthread_create(&thread, &small, close_one, j))
 		(void)close_one(j);
 	(void)pthread_attr_destroy(&small);
 }
