@@ -35,11 +35,11 @@ enum shape {
 /* What a probe does with a call, once the cookie says which registers hold its arguments: where they stood does not matter then. */
 static inline enum shape shape_plain(enum shape s)
 {
-	return s == SHAPE_CTX_SIZE_TO_PTR     ? SHAPE_SIZE_TO_PTR :
-	       s == SHAPE_CTX_N_SIZE_TO_PTR   ? SHAPE_N_SIZE_TO_PTR :
-	       s == SHAPE_CTX_PTR_SIZE_TO_PTR ? SHAPE_PTR_SIZE_TO_PTR :
-	       s == SHAPE_CTX_PTR_TO_VOID     ? SHAPE_PTR_TO_VOID :
-						s;
+	return s == SHAPE_CTX_SIZE_TO_PTR	? SHAPE_SIZE_TO_PTR
+	       : s == SHAPE_CTX_N_SIZE_TO_PTR	? SHAPE_N_SIZE_TO_PTR
+	       : s == SHAPE_CTX_PTR_SIZE_TO_PTR ? SHAPE_PTR_SIZE_TO_PTR
+	       : s == SHAPE_CTX_PTR_TO_VOID	? SHAPE_PTR_TO_VOID
+						: s;
 }
 
 /*

@@ -30,7 +30,8 @@ int ages_step(struct ages *a, const struct age_walk *w);
 
 struct age_figures {
 	double p50_s, p95_s, max_s;
-	uint64_t old_bytes; /* of all blocks; the ages are those of the sampled ones, which large blocks are more often */
+	uint64_t
+		old_bytes; /* of all blocks; the ages are those of the sampled ones, which large blocks are more often */
 };
 /* false: the last walk saw no block of this sum. */
 bool ages_find(const struct ages *a, uint32_t sum, uint64_t now_ns, struct age_figures *ret);

@@ -36,7 +36,7 @@ struct assembly {
 	uint64_t n;
 	uint64_t attached_ns, last_ns, last_cpu_ns;
 	struct cpu_stat last;
-	bool dead_sums; /* sums of accounts that ended wait for a walk of `live` */
+	bool dead_sums;	 /* sums of accounts that ended wait for a walk of `live` */
 	bool any_blocks; /* there are sums whose blocks are in `live` */
 };
 

@@ -40,13 +40,13 @@ struct watched {
 	char python[PYTHON_VERSION_MAX]; /* version of CPython; "": none, or not known (yet) */
 	uint8_t python_looks;		 /* intervals in which it is still to be looked for */
 	enum proc_state state;
-	struct proc kernel; /* figures as last read */
-	struct py_alloc *py_alloc; /* through which it allocates; NULL: no CPython, or not known (yet) */
+	struct proc kernel;		/* figures as last read */
+	struct py_alloc *py_alloc;	/* through which it allocates; NULL: no CPython, or not known (yet) */
 	struct pycoverage *py_coverage; /* NULL: not measured */
-	uint8_t py_alloc_looks;	   /* intervals in which that is still to be found */
+	uint8_t py_alloc_looks;		/* intervals in which that is still to be found */
 	bool survivors; /* what lives of its blocks is told by collect/survival.h, for frees are not seen all the time */
 	struct window_figures window; /* how its calls were observed since the last look; lever NULL: they are not */
-	bool files_changed; /* new executable mappings: look for allocation functions */
+	bool files_changed;	      /* new executable mappings: look for allocation functions */
 	bool names_changed;
 	bool seen;	     /* in the kernel's table at the last look */
 	int functions;	     /* probed for it */
@@ -58,7 +58,7 @@ struct watched {
 	uint64_t named_ns, looked_ns;
 	struct {
 		bool known;
-		int fd; /* to read pages; 0: none */
+		int fd;			 /* to read pages; 0: none */
 		struct proc_pages pages; /* as they were then */
 		uint64_t read_ns;
 		struct proc_rss rss;

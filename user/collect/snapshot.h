@@ -24,7 +24,7 @@ struct counts {
 	uint64_t free_bytes, free_count;
 	uint64_t untracked_bytes, untracked_count; /* allocated, in no live figure: the live map was full */
 	double live_bytes_se, alloc_bytes_se;	   /* standard errors; 0: exact */
-	uint64_t cow_bytes; /* layer page: copied on write, in no other figure */
+	uint64_t cow_bytes;			   /* layer page: copied on write, in no other figure */
 	double cow_bytes_se;
 };
 
@@ -38,21 +38,22 @@ struct snap_proc {
 	const char *python; /* "3.11.2" or NULL */
 	const char *
 		python_refused; /* why its Python frames are not shown, "free-threaded build"; NULL: they are, or it has none */
-	const char *py_allocator; /* where its Python objects come from, "pymalloc"; NULL: no CPython, or the layer is not asked for */
-	double py_coverage;	  /* share of the bytes allocated there lately that calls were seen for; NAN: not measured */
+	const char *
+		py_allocator; /* where its Python objects come from, "pymalloc"; NULL: no CPython, or the layer is not asked for */
+	double py_coverage; /* share of the bytes allocated there lately that calls were seen for; NAN: not measured */
 	enum proc_state state; /* EXITED: the last time that this process appears */
 	enum proc_mode mode;
 	double attached_share;
-	double overhead_pct;						     /* NAN: unknown */
-	const char *lever;						     /* what holds it, "12 % of the time"; NULL: no calls are observed */
+	double overhead_pct; /* NAN: unknown */
+	const char *lever;   /* what holds it, "12 % of the time"; NULL: no calls are observed */
 	uint64_t rss_bytes, anon_bytes, file_bytes, shmem_bytes, swap_bytes; /* UNKNOWN_U64 */
 	uint64_t limit_bytes, limit_used_bytes;				     /* UNKNOWN_U64: no limit */
 	bool layer_on[LAYER_NR]; /* which layers are observed for this process */
 	uint64_t peak_live_bytes[LAYER_NR];
 	uint64_t losses[LOSS_NR];
-	bool faults_counted; /* page faults: what the stacks of layer page say is all of them */
+	bool faults_counted;	   /* page faults: what the stacks of layer page say is all of them */
 	uint64_t given_back_bytes; /* of addresses, by madvise */
-	bool live_unknown; /* return probes would harm it: allocations are counted, what lives is not known */
+	bool live_unknown;	   /* return probes would harm it: allocations are counted, what lives is not known */
 };
 
 struct snap_stack {

@@ -33,8 +33,7 @@ enum kernel_map {
 
 /* X(id, name): programs that attach.c links to functions. */
 #define for_each_call_prog(X) \
-	X(ALLOC_SESSION, on_alloc_session) X(ALLOC_ENTER, on_alloc_enter) X(ALLOC_EXIT, on_alloc_exit) X(FREE_ENTER, on_free_enter) X(WRAP_ENTER, on_wrap_enter) \
-			X(CODE_FREED, on_code_freed)
+	X(ALLOC_SESSION, on_alloc_session) X(ALLOC_ENTER, on_alloc_enter) X(ALLOC_EXIT, on_alloc_exit) X(FREE_ENTER, on_free_enter) X(WRAP_ENTER, on_wrap_enter) X(CODE_FREED, on_code_freed)
 
 enum call_prog {
 #define X(id, name) CALL_##id,
