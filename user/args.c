@@ -246,7 +246,7 @@ static const struct option_row options[] = {
 	{ 'p', "pid", "PID[,PID...]", "these processes; their children are followed", read_pids, false },
 	{ 'n', "name", "REGEX", "processes whose name or command line matches, now and later", read_regex, false },
 	{ 'g', "cgroup", "PATH", "processes of a control group, in any mounted hierarchy", read_cgroup, false },
-	{ 'a', "all", NULL, "all processes (the default): resident memory and mappings", read_all, false },
+	{ 'a', "all", NULL, "all processes (the default); heap probes for those that grow", read_all, false },
 	{ 'i', "interval", "SEC", "time between two looks (1)", read_interval, false },
 	{ 'd', "duration", "SEC", "end after this time (0: when interrupted)", read_duration, false },
 	{ 'o', "output", "FILE", "write there instead of standard output", read_output, false },
