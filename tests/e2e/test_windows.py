@@ -4,8 +4,9 @@
 Probes that are in place only for windows of time, as they are at default options: what is shown of a program with known truth, what it
 costs it, and that it may end, fork, become another program or be left alone at any moment.
 
-Bounds are wide: totals within five stated errors (or 35 %, where the machine is busy with something else and few windows meet the
-program at work), the mean overhead within 0.3 to 1.5 of the budget. tests/bench and tests/stat hold them closely.
+Bounds are wide: totals within five stated errors or half of the truth (the program stands still in the middle of a period of up to five
+seconds, of fifteen, whose window was already or was not yet), the mean overhead within 0.3 to 1.5 of the budget. tests/bench and tests/stat
+hold them closely.
 """
 import math
 import signal
@@ -16,7 +17,7 @@ import harness as h
 BUDGET = 2.0
 LIBC = "libc.so.6"
 ERRORS = 5
-SHARE = 0.35
+SHARE = 0.5
 
 
 def steady(*args):
@@ -34,11 +35,11 @@ def heap(interval, pid, **want):
     return proc, proc["layers"]["heap"]
 
 
-def check_near(got, se, truth, what):
+def check_near(got, se, truth, what, largest_se=0.6):
     h.check(se is not None and math.isfinite(se), f"{what}: {got} has the standard error {se}")
     off = abs(got - truth)
     h.check(off <= max(ERRORS * se, SHARE * truth), f"{what}: {got}, truth {truth}: off by {off / (se + 1):.1f} errors, {off / truth:.0%}")
-    h.check(se < 0.6 * truth, f"{what}: an error of {se} at {truth} says nothing")
+    h.check(se < largest_se * truth, f"{what}: an error of {se} at {truth} says nothing")
 
 
 def check_losses(interval, pid):
@@ -107,7 +108,7 @@ def check_live(first, procs, last, truth):
     want = {s["caller"]: s for s in truth["sites"]}
     leak = want["leak_in_request"]["live_bytes"]
     got, se = site(last, truth["pid"], "leak_in_request")
-    check_near(got, se, leak, "live bytes of the leak")
+    check_near(got, se, leak, "live bytes of the leak", 1)
     # Of 13 bytes that are allocated 12 are freed: without a look at the heap all would seem to live.
     for caller in ("buffer_of_request", "row_of_table"):
         got, se = site(last, truth["pid"], caller)
