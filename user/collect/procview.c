@@ -103,7 +103,8 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 								  : MODE_EXACT;
 		p->lever = w->window.lever ? arena_strdup(arena, w->window.lever) : NULL;
 		p->attached_share = w->window.lever ? w->window.attached_share : 1;
-		p->overhead_pct = w->window.lever ? w->window.overhead_pct : 0;
+		p->overhead_pct = w->window.lever ? w->window.overhead_pct
+						  : NAN; /* what faults and mappings cost is not measured */
 		memcpy(p->losses, w->kernel.losses, sizeof(p->losses));
 		p->losses[LOSS_LATE_ATTACH] += w->late_files;
 		/* Of what was counted before probes went for good nobody knows what lives. */
