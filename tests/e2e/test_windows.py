@@ -17,7 +17,7 @@ import harness as h
 BUDGET = 2.0
 LIBC = "libc.so.6"
 ERRORS = 5
-SHARE = 0.5
+SHARE = 0.35
 
 
 def steady(*args):

@@ -197,9 +197,14 @@ static bool take_sum(void *ctx, uint32_t index, const struct sum *sum)
 	if (owner->window.lever && s->layer != LAYER_PAGE) {
 		s->counts.live_bytes_se *= owner->window.spread;
 		s->counts.alloc_bytes_se *= owner->window.spread;
+		s->counts.alloc_bytes_se = hypot(s->counts.alloc_bytes_se,
+						 owner->window.edge * (double)s->counts.alloc_bytes);
 	}
-	if (owner->survivors && has_blocks(sum))
+	if (owner->survivors && has_blocks(sum)) {
 		take_survivors(w->a->survival, index, &s->counts);
+		s->counts.live_bytes_se = hypot(s->counts.live_bytes_se,
+						owner->window.edge * (double)s->counts.live_bytes);
+	}
 	if (s->layer != LAYER_PAGE)
 		take_ages(w, index, s);
 	define_stack(w, &ids, &owner->id);

@@ -101,6 +101,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->mode = !(w->flags & (PROC_HEAP | PROC_PYTHON)) ? MODE_PAGES
 			  : w->kernel.rate			  ? MODE_SAMPLED
 								  : MODE_EXACT;
+		p->edge = w->window.lever ? w->window.edge : 0;
 		p->lever = w->window.lever ? arena_strdup(arena, w->window.lever) : NULL;
 		p->attached_share = w->window.lever ? w->window.attached_share : 1;
 		p->overhead_pct = w->window.lever ? w->window.overhead_pct

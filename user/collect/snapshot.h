@@ -44,6 +44,7 @@ struct snap_proc {
 	enum proc_state state; /* EXITED: the last time that this process appears */
 	enum proc_mode mode;
 	double attached_share;
+	double edge; /* error of heap and python totals that all stacks share, as a part of them; in their errors already */
 	double overhead_pct; /* NAN: unknown */
 	const char *lever;   /* what holds it, "12 % of the time"; NULL: no calls are observed */
 	uint64_t rss_bytes, anon_bytes, file_bytes, shmem_bytes, swap_bytes; /* UNKNOWN_U64 */

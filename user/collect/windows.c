@@ -53,6 +53,7 @@ struct window {
 	} scatter;
 	bool looked;	    /* a window was open in this period */
 	uint64_t unseen_ns; /* periods before this one without any: the next window stands for them, too */
+	uint64_t taken_ns;
 	uint64_t share_since_ns, share_attached_ns; /* interval of windows_figures */
 	uint64_t cost_ns, cpu_ns;		    /* since windows_overhead_pct */
 	bool wanted;
@@ -394,7 +395,7 @@ static struct window *take(struct windows *w, uint32_t account, uint32_t pid, ui
 
 	x->account = account;
 	x->pid = pid;
-	x->share_since_ns = now;
+	x->share_since_ns = x->taken_ns = now;
 	governor_init(&x->governor, w->opts.exact ? 0 : w->opts.budget_pct);
 	x->plan = x->governor.plan;
 	HASH_ADD(hh, w->all, account, sizeof(x->account), x);
@@ -423,6 +424,19 @@ void windows_sync(struct windows *w, const struct window_wish *list, size_t n, u
 	}
 }
 
+/*
+ * The window of the period under way has been already, and stands for what is yet to come, or it has not: of P, of which e is over, P - e is too much with the
+ * chance e/P, and e too little with the chance (P - e)/P. The mean is right; this is the standard deviation, as a part of all the time so far.
+ */
+static double edge_error(const struct window *x, uint64_t now)
+{
+	double over = (double)(now - x->began_ns + x->unseen_ns),
+	       period = (double)(x->end_ns - x->began_ns + x->unseen_ns);
+	double all = (double)(now - x->taken_ns);
+
+	return !x->was_away || over >= period || all <= 0 ? 0 : sqrt(over * (period - over)) / all;
+}
+
 bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct window_figures *ret)
 {
 	struct window *x = window_find(w, account);
@@ -449,6 +463,7 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 		.overhead_pct = x->governor.overhead_pct,
 		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
 		.spread = x->was_away ? spread : 1,
+		.edge = edge_error(x, now),
 		.whole = !x->was_away,
 		.pages = x->governor.mode == GOVERNOR_PAGES,
 		.rate = x->plan.rate,

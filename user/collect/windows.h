@@ -58,6 +58,7 @@ struct window_figures {
 	double overhead_pct;   /* of the process's CPU time, over the last 10 s or so; NAN: not known yet */
 	double attached_share; /* of the time since the last call */
 	double spread;	       /* standard errors are to be multiplied by it; >= 1 */
+	double edge;	       /* error of totals that all stacks share, as a part of them: the period under way */
 	bool whole;	       /* it was never without probes: live figures need no survival */
 	bool pages;	       /* too dear: only the layers below are observed now */
 	uint32_t rate;	       /* sampling rate now */
