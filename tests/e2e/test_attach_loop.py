@@ -1,15 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Twenty times attached and let go, or killed, under load: nothing crashes, nothing is stuck, nothing is left. tests/stat/attach_loop.py is the long form."""
+"""Twelve times attached and let go, or killed, under load: nothing crashes, nothing is stuck, nothing is left. tests/stat/attach_loop.py is the long form."""
 import attaching
 import harness as h
 
 
-def twenty_times():
-    found = attaching.run(20, 1)
+def twelve_times():
+    found = attaching.run(12, 1)
     attaching.table(found)
     for name, (_, rounds) in found.items():
         h.check(max(rounds) < attaching.STUCK_MS, f"{name} stood still for {max(rounds):.0f} ms")
 
 
-h.main(twenty_times)
+h.main(twelve_times)

@@ -10,7 +10,7 @@ import harness as h
 import pytruth as t
 
 # One of each way in which code objects are told apart and line tables written: all versions would take minutes.
-PYTHONS = t.pythons("3.8", "3.10", "3.11.2", "3.13.0") or t.pythons()
+PYTHONS = t.pythons("3.10", "3.11.2", "3.13.0") or t.pythons()
 
 
 def nameless(stacks, truth):
