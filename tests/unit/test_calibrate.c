@@ -579,11 +579,11 @@ static void prices_in_a_service(void **state)
 
 	(void)state;
 	hit_costs_in_service(&c);
-	assert_double_equal(c.emulated_ns, 600 * COLD_FACTOR, 1e-6);
-	assert_double_equal(c.return_ns, 500 * COLD_FACTOR, 1e-6);
-	assert_double_equal(c.skip_ns, 0, 1e-9);
-	assert_double_equal(c.stepped_ns, 9000, 1e-6);
-	assert_double_equal(c.body_free_ns, 100, 1e-6);
+	assert_float_equal(c.emulated_ns, 600 * COLD_FACTOR, 1e-6);
+	assert_float_equal(c.return_ns, 500 * COLD_FACTOR, 1e-6);
+	assert_float_equal(c.skip_ns, 0, 1e-9);
+	assert_float_equal(c.stepped_ns, 9000, 1e-6);
+	assert_float_equal(c.body_free_ns, 100, 1e-6);
 	assert_true(isnan(c.body_python_ns));
 }
 
