@@ -14,6 +14,7 @@ from bar2_services import service
 from bar3_host import host
 from bar4_governor import governor
 from bar7_attach import attach
+from calibrate import calibrate
 from kill import kill
 from stacks import stacks
 
@@ -42,7 +43,7 @@ def statistic(report, settings):
             report.miss(f"exit {code} {' '.join(p.error_lines()[-1:])}".strip())
 
 
-BENCHES = {"pair": pair, "service": service, "host": host, "governor": governor, "statistic": statistic, "attach": attach, "kill": kill,
+BENCHES = {"calibrate": calibrate, "pair": pair, "service": service, "host": host, "governor": governor, "statistic": statistic, "attach": attach, "kill": kill,
            "stacks": stacks}
 
 if __name__ == "__main__":
