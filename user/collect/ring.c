@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <linux/bpf.h>
-#include <stdbool.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -78,8 +77,8 @@ static uint64_t record_bytes(uint32_t header)
 	return (bytes + BPF_RINGBUF_HDR_SZ + 7) & ~7ull;
 }
 
-/* Records from `at` to `end`; `data` is where `at` lies. Returns the position of the first one that is still being written, or end. */
-static uint64_t take_records(struct ring_reader *r, const char *data, uint64_t at, uint64_t end)
+/* Records from `at` to `end`, up to the first one that is still being written; `data` is where `at` lies. */
+static void take_records(struct ring_reader *r, const char *data, uint64_t at, uint64_t end)
 {
 	while (at < end) {
 		uint32_t header = __atomic_load_n((const uint32_t *)data, __ATOMIC_ACQUIRE);
@@ -92,28 +91,19 @@ static uint64_t take_records(struct ring_reader *r, const char *data, uint64_t a
 		at += record_bytes(header);
 		__atomic_store_n(r->consumer, at, __ATOMIC_RELEASE);
 	}
-	return at;
 }
 
-/* true: something was read, and more may have come. */
-static bool take_pending(struct ring_reader *r)
+void ring_reader_consume(struct ring_reader *r)
 {
 	uint64_t at = *r->consumer, end = __atomic_load_n(r->producer, __ATOMIC_ACQUIRE);
 	uint64_t place = at & (r->bytes - 1), skip = place & (r->page - 1);
 
 	if (at == end)
-		return false;
+		return;
 	size_t bytes = (size_t)(end - at + skip);
 	char *data = mmap(NULL, bytes, PROT_READ, MAP_SHARED, r->fd, (off_t)(2 * r->page + place - skip));
 	if (data == MAP_FAILED)
-		return false;
-	uint64_t read = take_records(r, data + skip, at, end);
+		return;
+	take_records(r, data + skip, at, end);
 	(void)munmap(data, bytes); /* only fails on bad arguments */
-	return read != at;
-}
-
-void ring_reader_consume(struct ring_reader *r)
-{
-	while (take_pending(r))
-		;
 }

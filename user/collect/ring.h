@@ -18,7 +18,7 @@ struct ring_reader;
 int ring_reader_open(int fd, size_t ring_bytes, ring_fn take, void *ctx, struct ring_reader **ret);
 void ring_reader_close(struct ring_reader *r);
 int ring_reader_fd(const struct ring_reader *r);
-/* All that is there. What can't be mapped now is read the next time. */
+/* All that is there at the call: what comes meanwhile, and what can't be mapped now, is read the next time. */
 void ring_reader_consume(struct ring_reader *r);
 
 #endif
