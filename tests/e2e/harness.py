@@ -6,6 +6,7 @@ is ended here, by its pid, also when a test fails. The rules of the format itsel
 """
 import atexit
 import collections
+import errno
 import io
 import json
 import os
@@ -31,6 +32,7 @@ COUNTS = {  # ours: theirs
     "alloc_count": "alloc_count_total", "free_bytes": "free_bytes_total", "free_count": "free_count_total",
 }
 FACTS = {"unmatched_free", "late_attach"}  # losses that are no faults
+PATIENCE_S = 60  # No limit is below: they are there against hanging, and a slow machine, or one that was paused, must not reach them.
 _started = []
 
 
@@ -53,6 +55,7 @@ def check_equal(got, want, what):
 
 def wait_until(condition, seconds, what, step=0.02):
     """Polls until condition() is true and returns its value."""
+    seconds = max(seconds, PATIENCE_S)
     deadline = time.monotonic() + seconds
     while True:
         value = condition()
@@ -136,12 +139,13 @@ class Process:
             self.p.send_signal(sig)
 
     def wait(self, seconds, what=None):
+        seconds = max(seconds, PATIENCE_S)
         try:
             code = self.p.wait(seconds)
         except subprocess.TimeoutExpired:
             raise Failure(f"{what or ' '.join(self.argv)} did not end within {seconds:g} s") from None
         for t in self.threads:
-            t.join(5)
+            t.join(PATIENCE_S)
         return code
 
     def end(self):
@@ -239,7 +243,7 @@ class Tool(Process):
     def alive(self, doing):
         if self.p.poll() is not None:
             for t in self.threads:
-                t.join(5)
+                t.join(PATIENCE_S)
             self.pump()
             raise Failure(f"tidemark ended with {self.p.returncode} while {doing}: {self.errors().strip() or 'nothing on stderr'}")
 
@@ -265,10 +269,11 @@ class Tool(Process):
     def until(self, condition, seconds, what):
         """The first interval from now on of which condition(interval) is true."""
         self.pump()
+        seconds = max(seconds, PATIENCE_S)
         n = len(self.intervals) + 1
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            i = self.interval(n, max(1.0, deadline - time.monotonic() + 5))
+            i = self.interval(n)
             if condition(i):
                 return i
             n += 1
@@ -313,8 +318,11 @@ def bpftool(*args):
     path = os.environ.get("BPFTOOL") or shutil.which("bpftool", path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
     if not path:
         raise Skip("bpftool is not installed")
-    done = subprocess.run([path, "-j", *args], capture_output=True, text=True, check=False)
-    if done.returncode:
+    for _ in range(5):  # what goes away while it is listed is an error
+        done = subprocess.run([path, "-j", *args], capture_output=True, text=True, check=False)
+        if not done.returncode:
+            break
+    else:
         raise Failure(f"bpftool {' '.join(args)}: {done.stderr.strip() or done.stdout.strip()}")
     return json.loads(done.stdout or "[]")
 
@@ -462,7 +470,7 @@ class Counter:
 
     def __init__(self, directory):
         self.lib = build("libtruth.so")[0]
-        self.path = directory / "truth"
+        self.path, self.gate = directory / "truth", directory / "gate"
         with open(self.path, "wb") as f:
             f.write(TRUTH_HEAD.pack(TRUTH_MAGIC, 0, 0))
             f.truncate(TRUTH_HEAD.size + TRUTH_RECORDS * TRUTH_RECORD.size)
@@ -470,11 +478,19 @@ class Counter:
 
     def command(self, argv, warm=False):
         """
-        A command line whose last program, and all that it starts, are counted. `warm`: after a shell that lives long enough for
-        Tidemark to notice the counter's own functions, which have the names of an allocator's.
+        A command line whose last program, and all that it starts, are counted. `warm`: after a shell that waits for let_go, until Tidemark
+        has noticed the counter's own functions, which have the names of an allocator's.
         """
-        shell = ["/bin/sh", "-c", 'sleep 1.5; exec "$@"', "sh"] if warm else []
+        if warm:
+            os.mkfifo(self.gate)
+        shell = ["/bin/sh", "-c", 'read -r x <"$0"; exec "$@"', str(self.gate)] if warm else []
         return ["/usr/bin/env", f"LD_PRELOAD={self.lib}", f"TRUTH_FILE={self.path}", *shell, *map(str, argv)]
+
+    def let_go(self, tool):
+        """Of the shell, once Tidemark has looked at it."""
+        with open_gate(self.gate, tool) as gate:
+            tool.fresh()
+            gate.write(b"\n")
 
     def begin_epoch(self):
         """Everything counts anew from here. Only while all counted processes stand still."""
@@ -497,6 +513,20 @@ class Counter:
             check(not r["full"] and not r["twice"], f"the counter itself lost track of {r['comm']} ({r['pid']}): {r}")
             found.append(r)
         return found
+
+
+def open_gate(path, tool):
+    """The writing end of a named pipe, once what runs under Tidemark waits at the other one."""
+    def opened():
+        try:
+            return os.fdopen(os.open(path, os.O_WRONLY | os.O_NONBLOCK), "wb")
+        except OSError as e:
+            if e.errno != errno.ENXIO:  # nobody reads it yet
+                raise
+            tool.alive("waiting for its command to begin")
+            return None
+
+    return wait_until(opened, 30, "the command waits")
 
 
 def stop_in_system_calls(pid, seconds=20):
@@ -564,6 +594,8 @@ def run_counted(counter, argv, seconds, wanted=None, while_running=None, warm=Tr
     """Runs a command under both the counter and the tool, from its birth to its end, and compares. limit: of stacks that are shown."""
     with Tool("top", "-f", "json", "-i", "0.5", "--limit", limit, "--", *counter.command(argv, warm)) as tool:
         tool.attached()
+        if warm:
+            counter.let_go(tool)
         if while_running:
             while_running(tool)
         tool.wait(seconds, "the program under tidemark")

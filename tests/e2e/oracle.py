@@ -63,9 +63,10 @@ class Program:
         for p in reversed(self.running):
             p.kill(self.end_signal)
             try:
-                p.wait(5)
-            except h.Failure:
-                p.end()
+                p.p.wait(5)
+            except subprocess.TimeoutExpired:
+                pass
+            p.end()
 
     def check_alive(self):
         for p in self.running:
@@ -110,7 +111,7 @@ class Postgres(Program):
         data = self.dir / "data"
         as_user = {"user": user, "group": pwd.getpwnam(user).pw_gid, "extra_groups": [], "cwd": self.dir}
         made = subprocess.run([initdb, "-D", data, "-U", "bench", "-A", "trust", "--no-sync", "--no-locale", "-E", "UTF8"], check=False,
-                              capture_output=True, text=True, timeout=60, **as_user)
+                              capture_output=True, text=True, timeout=120, **as_user)
         h.check(made.returncode == 0, f"initdb: {made.stderr.strip()}")
         options = [x for k, v in self.SETTINGS.items() for x in ("-c", f"{k}={v}")]
         self.pid = self.start([server, "-D", data, "-k", self.dir, *options], **as_user).pid
@@ -269,10 +270,10 @@ def print_cut(stacks, total, n=8):
         print(f"       {100 * size / total:6.3f} % cut {cut}: {site} ... {outermost} ({depth} frames)")
 
 
-def observe(program, seconds, env=None, enough=None):
+def observe(program, seconds, enough, plenty=lambda: False, env=None):
     """
-    The lines of the tool, run over the program for some seconds, or until there is enough. They go through a file: programs that fork often
-    have more of them than a pipe's reader in Python keeps up with while it measures.
+    The lines of the tool, run over the program for some seconds and until there is enough, told by the path of the lines; or until there is
+    plenty. They go through a file: programs that fork often have more of them than a pipe's reader in Python keeps up with while it measures.
     """
     if not h.TOOL.exists():
         raise h.Skip(f"{h.TOOL.name} is not built")
@@ -285,11 +286,11 @@ def observe(program, seconds, env=None, enough=None):
             return condition()
 
         def is_attached():
-            return b'{"type":"tick"' in path.read_bytes().replace(b" ", b"") or enough and enough()
+            return b'{"type":"tick"' in path.read_bytes().replace(b" ", b"") or plenty()
 
         h.wait_until(lambda: runs(is_attached), 30, "the first tick", step=0.1)
         end = time.monotonic() + seconds
-        h.wait_until(lambda: runs(lambda: time.monotonic() > end or enough and enough()), seconds + 30, "the end", step=0.1)
+        h.wait_until(lambda: runs(lambda: plenty() or time.monotonic() > end and enough(path)), seconds + 90, "there is enough", step=0.1)
         tool.kill(signal.SIGINT)
         h.check_equal(tool.wait(15, "tidemark"), 0, f"exit code after SIGINT ({tool.errors().strip()})")
     checker = h.contract.Checker()
@@ -300,8 +301,19 @@ def observe(program, seconds, env=None, enough=None):
     return said
 
 
+def calls_in(path):
+    """Allocations of the processes that were shown."""
+    last = {}
+    with open(path, "rb") as lines:
+        for raw in lines:
+            if raw.endswith(b"\n") and b'"proc"' in raw[:40]:
+                p = json.loads(raw)
+                last[p["pid"], p["start_ts"]] = p["layers"].get("heap", {}).get("alloc_count_total", 0)
+    return sum(last.values())
+
+
 def check_complete(program, seconds=4):
-    stacks = last_stacks(observe(program, seconds))
+    stacks = last_stacks(observe(program, seconds, lambda path: calls_in(path) >= 2 * HITS_MIN))
     total = sum(s["alloc_bytes_total"] for s in stacks)
     calls = sum(s["alloc_count_total"] for s in stacks)
     whole = sum(s["alloc_bytes_total"] for s in stacks if s["complete"])
@@ -339,7 +351,7 @@ def check_right(program, seconds=6):
     def recorded():
         return hits.stat().st_size // HIT_BYTES if hits.exists() else 0
 
-    observe(program, seconds, env={"TIDEMARK_HITS": str(folder)}, enough=lambda: recorded() >= 2 * HITS_MAX)
+    observe(program, seconds, lambda _: recorded() >= HITS_MIN, lambda: recorded() >= 2 * HITS_MAX, {"TIDEMARK_HITS": str(folder)})
     n = recorded()
     h.check(n >= HITS_MIN, f"{program.name}: {n} hits recorded, {HITS_MIN} are needed")
     said, examples = judge(folder, "-n", str(HITS_MAX))

@@ -56,8 +56,9 @@ def from_birth():
     """Started by Tidemark: its allocator's library is opened when the program begins. Exact, or said to be late."""
     redis, counter = Redis(), h.Counter(h.scratch())
 
-    def load(_tool):
+    def load(tool):
         redis.wait()
+        tool.fresh()  # what it allocates from here on is seen in any case
         redis.load()
         redis.shutdown()
 
