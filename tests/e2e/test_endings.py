@@ -1,6 +1,9 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""However it ends, no probe remains, targets go on at full speed, and the exit code says what happened."""
+"""
+However it ends, no probe remains, targets go on at full speed, and the exit code says what happened. How soon all that is, tests/bench/kill.py
+tells.
+"""
 import os
 import random
 import signal
@@ -9,6 +12,9 @@ import subprocess
 import time
 
 import harness as h
+
+MEASURED_S = 0.05  # of CPU time
+SLOWED = 8  # Probes make a pair a hundred times as dear, in CPU time; nothing else on a machine makes it eight times as dear.
 
 
 class Busy(h.Target):
@@ -23,10 +29,14 @@ class Busy(h.Target):
     def pairs(self):
         return struct.unpack("<Q", self.file.read_bytes()[:8])[0]
 
-    def speed(self, seconds=0.2):
-        a, t = self.pairs(), time.monotonic()
-        time.sleep(seconds)
-        return (self.pairs() - a) / (time.monotonic() - t)
+    def cpu(self):
+        return time.clock_gettime(~self.pid << 3 | 2)  # include/linux/posix-timers.h: CPUCLOCK_SCHED of a process
+
+    def speed(self):
+        """Pairs per second of its own CPU time: what else runs does not matter."""
+        a, began = self.pairs(), self.cpu()
+        h.wait_until(lambda: self.cpu() - began >= MEASURED_S, 30, "the target runs")
+        return (self.pairs() - a) / (self.cpu() - began)
 
 
 def watch(pid, *args, **kw):
@@ -38,8 +48,7 @@ def check_left_alone(busy, bare, ids):
     h.wait_gone(ids)
     h.wait_until(lambda: not h.patched_bytes(busy.pid, "libc.so.6"), 10, f"no breakpoint in the target's libc: "
                  f"{h.patched_bytes(busy.pid, 'libc.so.6')[:5]}")
-    # probes cost a factor of fifty and more, so that half the speed on a shared machine is proof enough
-    h.wait_until(lambda: busy.speed() > bare / 2, 20, f"full speed again: bare {bare:.0f} pairs/s, now {busy.speed():.0f}")
+    h.wait_until(lambda: busy.speed() > bare / SLOWED, 20, f"full speed again: bare {bare:.0f} pairs/s, now {busy.speed():.0f}")
 
 
 def killed_at_any_moment():
@@ -51,7 +60,7 @@ def killed_at_any_moment():
             tool = watch(busy.pid)
             if n % 3 == 0:
                 tool.attached()
-                slowed += busy.speed() < bare / 4
+                slowed += busy.speed() < bare / SLOWED
             time.sleep(rng.random() * (0.3 if n % 3 else 1.0))
             ids = tool.bpf_ids()
             tool.kill(signal.SIGKILL)
@@ -70,11 +79,8 @@ def signals_end_cleanly():
             ids = tool.bpf_ids()
             h.check(ids, "no program of the running tool is visible, so nothing is proved")
             h.check(h.patched_bytes(busy.pid, "libc.so.6"), "the target was not probed")
-            began = time.monotonic()
             end = tool.finish(sig)
-            took = time.monotonic() - began
             h.check_equal((end["reason"], end["exit_code"]), ("interrupted", 0), f"end line after {sig.name}")
-            h.check(took < 4, f"{sig.name}: ended after {took:.1f} s, 1 s plus the detach are allowed")
             h.check_equal(tool.error_lines(), [], "stderr")
             check_left_alone(busy, bare, ids)
 
@@ -100,9 +106,7 @@ def closed_pipe():
         with os.fdopen(r, "rb") as pipe:
             h.check(b'"meta"' in pipe.readline(), "the first line is not the meta line")
             pipe.readline()
-        began = time.monotonic()
         h.check_equal(tool.wait(10, "tidemark with a closed pipe"), 0, f"exit code with a closed pipe ({tool.errors()})")
-        h.check(time.monotonic() - began < 4, "the closed pipe was noticed too late")
         h.check_equal(tool.error_lines(), [], "stderr")
         check_left_alone(busy, bare, set())
 
@@ -133,10 +137,12 @@ def output_to_a_file():
 def duration_and_targets_gone():
     with h.Target([*h.build("many"), "100"]) as t:
         with h.Tool("top", "-f", "json", "-i", "0.5", "-d", "2", "-p", t.pid) as tool:
-            tool.attached()
-            began = time.monotonic()
-            h.check_equal(tool.ended(20)["reason"], "duration", "reason of the end")
-            h.check(1 < time.monotonic() - began < 5, f"-d 2 took {time.monotonic() - began:.1f} s from the attach")
+            end = tool.ended(20)
+            h.check_equal(end["reason"], "duration", "reason of the end")
+            took = end["ts"] - tool.meta["start_ts"]
+            h.check(took > 1.9, f"-d 2 took {took:.2f} s by its own clock")
+            # One at the start, one in each interval, one at the end: fewer on a machine that was paused, never more.
+            h.check(2 <= len(tool.intervals) <= 6, f"-d 2 -i 0.5 gave {len(tool.intervals)} intervals")
     with h.Target([*h.build("many"), "100"]) as t, h.Tool("top", "-f", "json", "-i", "0.5", "-p", t.pid) as tool:
         tool.attached()
         t.kill(signal.SIGKILL)
