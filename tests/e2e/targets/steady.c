@@ -5,6 +5,7 @@
  *   tell   its truth; then it stands still until the next line ("go")
  *   exit, exec, fork   as soon as a breakpoint lies in its own malloc, so in the middle of a window: ends, begins anew ("again" is
  *          said), has two children that do the same work
+ *   int PID, after PID   as soon as a breakpoint lies there, or as soon as it is gone again, SIGINT to that process
  *   reap   children tell their truth and end; says how many ended well
  */
 #include <poll.h>
@@ -15,7 +16,7 @@
 
 #include "truth.h"
 
-enum { TABLE = 64, CHILDREN = 2, SPIN = 8000, LEAK_EVERY = 100, PROBE_BYTES = 16, PROBE_SECONDS = 30 };
+enum { TABLE = 64, CHILDREN = 2, SPIN = 8000, LEAK_EVERY = 100, PROBE_BYTES = 16, PROBE_SECONDS = 60 };
 
 static void *table[TABLE];
 static uint32_t random_state = 4711;
@@ -85,15 +86,27 @@ static void work_until_input(int fd)
 		request(i);
 }
 
-static void work_until_probed(void)
+static void work_until_probed(bool wanted)
 {
 	time_t end = time(NULL) + PROBE_SECONDS;
 
-	for (unsigned int i = 0; !probed(); i++) {
+	for (unsigned int i = 0; probed() != wanted; i++) {
 		request(i);
 		if (i % 4096 == 0 && time(NULL) > end)
-			truth_die("steady: no probe came\n");
+			truth_die("steady: no probe came, or it did not go\n");
 	}
+}
+
+static void interrupt(const char *pid)
+{
+	if (kill(atoi(pid), SIGINT))
+		truth_die("steady: nobody to interrupt\n");
+}
+
+static void interrupt_after(const char *pid)
+{
+	work_until_probed(false);
+	interrupt(pid);
 }
 
 static void child(void)
@@ -107,7 +120,7 @@ static void child(void)
 	_exit(0);
 }
 
-static void have_children(void)
+static void have_children(const char *rest __attribute__((unused)))
 {
 	if (pipe(children_go))
 		truth_die("steady: no pipe\n");
@@ -117,7 +130,7 @@ static void have_children(void)
 	truth_say("{\"tag\": \"forked\"}");
 }
 
-static void reap(void)
+static void reap(const char *rest __attribute__((unused)))
 {
 	int status, well = 0;
 	char text[64];
@@ -129,18 +142,18 @@ static void reap(void)
 	truth_say(text);
 }
 
-static void leave(void)
+static void leave(const char *rest __attribute__((unused)))
 {
 	_exit(0);
 }
 
-static void begin_anew(void)
+static void begin_anew(const char *rest __attribute__((unused)))
 {
 	execl("/proc/self/exe", "steady", "again", NULL);
 	truth_die("steady: no exec\n");
 }
 
-static void tell(void)
+static void tell(const char *rest __attribute__((unused)))
 {
 	truth_print("steady");
 	truth_wait_line();
@@ -149,10 +162,15 @@ static void tell(void)
 static const struct order {
 	const char *word;
 	bool in_window;
-	void (*run)(void);
+	void (*run)(const char *rest);
 } orders[] = {
-	{ "tell", false, tell },      { "reap", false, reap },	       { "exit", true, leave },
-	{ "exec", true, begin_anew }, { "fork", true, have_children },
+	{ "tell", false, tell },
+	{ "reap", false, reap },
+	{ "exit", true, leave },
+	{ "exec", true, begin_anew },
+	{ "fork", true, have_children },
+	{ "int", true, interrupt },
+	{ "after", true, interrupt_after },
 };
 
 static void obey(const char *line)
@@ -160,8 +178,8 @@ static void obey(const char *line)
 	for (size_t i = 0; i < sizeof(orders) / sizeof(orders[0]); i++)
 		if (!strncmp(line, orders[i].word, strlen(orders[i].word))) {
 			if (orders[i].in_window)
-				work_until_probed();
-			orders[i].run();
+				work_until_probed(true);
+			orders[i].run(line + strlen(orders[i].word));
 			return;
 		}
 	truth_die("steady: unknown order\n");
@@ -170,7 +188,7 @@ static void obey(const char *line)
 int main(int argc, char **argv __attribute__((unused)))
 {
 	void *(*function)(size_t) = malloc;
-	char line[16];
+	char line[32];
 
 	memcpy(&code, &function, sizeof(code));
 	for (int i = 0; i < PROBE_BYTES; i++)
