@@ -4,7 +4,7 @@
  * call puts a new block into a random one and frees what was there, so that both the total and what is live are worth estimating.
  *
  *   sampled FILE RUNS SEED [PAUSE_US]   runs RUNS processes of itself, each appends its truth to FILE; one after the other or, with pauses, all at once
- *   sampled one SEED PAUSE_US           one of these: the truth goes to stdout. PAUSE_US: after each of ROUNDS equal parts of the work
+ *   sampled one SEED PAUSE_US FILE      one of these: the truth goes to stdout. PAUSE_US: after each of ROUNDS equal parts of the work
  */
 #include <cmath>
 #include <csignal>
@@ -19,7 +19,7 @@
 #include "truth.h"
 
 enum { PLACES = 32768, THREADS = 2, HANDED = 4096, ROUNDS = 500, PER_THREAD = 16 };
-enum { LINGER_US = 1500000 }; /* names are read from a process while it lives: it must be there for an interval */
+enum { LINGER_S = 60, LOOK_US = 20000 };
 
 static const int done_pipe = 9;
 
@@ -220,18 +220,23 @@ static void run_threads(uint32_t seed)
 		pthread_join(t[i], nullptr);
 }
 
-static int run_one(uint32_t seed, unsigned int us)
+/* Names are read from a process while it lives: it is there until somebody who saw them makes a file of its number. */
+static int run_one(uint32_t seed, unsigned int us, const char *file)
 {
+	char seen[512];
+
 	pause_us = us;
 	run_threads(seed);
 	truth_print("sampled");
 	close(done_pipe);
-	usleep(LINGER_US);
+	snprintf(seen, sizeof(seen), "%s.%d", file, (int)getpid());
+	for (time_t end = time(nullptr) + LINGER_S; access(seen, F_OK) && time(nullptr) < end;)
+		usleep(LOOK_US);
 	return 0;
 }
 
 /* Without pauses, returns when its calls are done; it lives on for a while, beside the next ones. */
-static void start_one(char *self, uint32_t seed, char *us, int fd)
+static void start_one(char **args, uint32_t seed, char *us, int fd)
 {
 	char text[16], c;
 	int ends[2];
@@ -240,7 +245,7 @@ static void start_one(char *self, uint32_t seed, char *us, int fd)
 		truth_die("pipe\n");
 	pid_t pid = fork();
 	if (pid == 0) {
-		char one[] = "one", *argv[] = { self, one, text, us, nullptr };
+		char one[] = "one", *argv[] = { args[0], one, text, us, args[1], nullptr };
 
 		prctl(PR_SET_PDEATHSIG, SIGKILL);
 		snprintf(text, sizeof(text), "%u", seed);
@@ -267,15 +272,15 @@ int main(int argc, char **argv)
 {
 	char none[] = "0", *us = argc > 4 ? argv[4] : none;
 
-	if (argc == 4 && !strcmp(argv[1], "one"))
-		return run_one((uint32_t)strtoul(argv[2], nullptr, 10), (unsigned int)atoi(argv[3]));
+	if (argc == 5 && !strcmp(argv[1], "one"))
+		return run_one((uint32_t)strtoul(argv[2], nullptr, 10), (unsigned int)atoi(argv[3]), argv[4]);
 	if (argc < 4)
 		truth_die("usage: sampled FILE RUNS SEED [PAUSE_US]\n");
 	int fd = open(argv[1], O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (fd < 0)
 		truth_die("no such file\n");
 	for (uint32_t i = 0, n = (uint32_t)atoi(argv[2]); i < n; i++) {
-		start_one(argv[0], (uint32_t)strtoul(argv[3], nullptr, 10) + i, us, fd);
+		start_one(argv, (uint32_t)strtoul(argv[3], nullptr, 10) + i, us, fd);
 		reap(WNOHANG);
 	}
 	reap(0);
