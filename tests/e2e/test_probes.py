@@ -16,8 +16,8 @@ def run(pid, *args):
     return done.stdout
 
 
-def looked_at(pid):
-    """(rows that are planned, the costs); held against what must be true of any target."""
+def looked_at(pid, own):
+    """(rows that are planned, the costs); held against what must be true of any target. `own`: part of the path of a file that is nobody else's."""
     lines = [json.loads(l) for l in run(pid, "-f", "json").splitlines()]
     rows = [l for l in lines if l["type"] == "probe"]
     h.check_equal([l["type"] for l in lines], ["probe"] * len(rows) + ["costs"], "types of the lines")
@@ -25,7 +25,7 @@ def looked_at(pid):
     h.check_equal(faults[:5], [], "faults of the lines")
     for r in rows:
         consistent(r, lines[-1])
-    h.check_equal(h.patched_bytes(pid), [], "breakpoints after `probes`")
+    h.check_equal(h.patched_bytes(pid, own), [], "breakpoints after `probes`")
     return [r for r in rows if r["planned"]], lines[-1]
 
 
@@ -50,10 +50,10 @@ def dearest(rows):
 
 def redis():
     server = h.find_program("redis-server")
-    port = h.free_port()
-    with h.Process([server, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", h.scratch()]) as p:
+    port, d = h.free_port(), h.scratch()
+    with h.Process([server, "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", d], env=h.private_libc(d)) as p:
         h.wait_until(lambda: h.listening(port), 30, "redis-server listens")
-        rows, costs = looked_at(p.pid)
+        rows, _ = looked_at(p.pid, f"{d}/libc.so.6")
         symbols = {r["symbol"] for r in rows}
         h.check({"malloc", "free", "realloc"} <= symbols, f"planned: {sorted(symbols)}")
         worst = dearest(rows)
@@ -63,23 +63,23 @@ def redis():
 
 
 def python():
-    with h.Process(["/usr/bin/python3", "-c", "print('x', flush=True); input()"]) as p:
+    d = h.scratch()
+    with h.Process(["/usr/bin/python3", "-c", "print('x', flush=True); input()"], env=h.private_libc(d)) as p:
         h.wait_until(lambda: p.out, 30, "python runs")
-        rows, costs = looked_at(p.pid)
+        rows, _ = looked_at(p.pid, f"{d}/libc.so.6")
         by_symbol = {r["symbol"]: r for r in rows if "libc" in r["module"]}
         h.check({"malloc", "free"} <= set(by_symbol), f"planned: {sorted(by_symbol)}")
         malloc, free = by_symbol["malloc"], by_symbol["free"]
-        h.check(malloc["call_ns"] > free["call_ns"] or free["kind"] == "stepped", f"malloc {malloc['call_ns']}, free {free['call_ns']}")
+        h.check(malloc["return_ns"] is not None and free["return_ns"] is None, f"returns: malloc {malloc['return_ns']}, free {free['return_ns']}")
 
 
 def stepped():
     with h.Target(h.build("stepped")) as t:
-        rows, costs = looked_at(t.pid)
+        rows, _ = looked_at(t.pid, "/stepped")
         by_symbol = {r["symbol"]: r for r in rows}
         alloc, free = by_symbol["je_malloc"], by_symbol["je_free"]
         h.check_equal((alloc["kind"], free["kind"]), ("stepped", "emulated"), "kinds")
         h.check(alloc["insn"].startswith("lea"), f"the instruction: {alloc['insn']}")
-        h.check(alloc["entry_ns"] > free["entry_ns"], f"stepped {alloc['entry_ns']} ns, emulated {free['entry_ns']} ns")
         h.check(any("single-stepped" in z for z in alloc["hazards"]), f"hazards: {alloc['hazards']}")
         line = next(l for l in run(t.pid).splitlines() if l.split()[:1] == ["je_malloc"])
         h.check("stepped" in line, line)

@@ -23,10 +23,12 @@ def narrows_and_widens():
             t.send(b"fork\n")
             t.said("child")
             tool.until(lambda i: scope(i) == "host", 10, "a birth widens the links")
-            born_late = tool.fresh().proc(t.said("child")["pid"])
+            child = t.said("child")["pid"]
+            born_late = tool.fresh().proc(child)
             h.check("late_attach" in born_late["losses"], f"a child born while links were narrow says so: {born_late['losses']}")
             t.send(b"end\n")
-            h.check_truth(tool.fresh(), t.said("steps"))
+            truth = t.said("steps")
+            h.check_truth(tool.fresh(), truth)
             tool.finish()
 
 

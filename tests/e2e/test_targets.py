@@ -150,16 +150,21 @@ def everything():
         h.check_equal(probes, [], "uprobe links under -a")
         t.send()
         t.said("many")
+        before = processes()
         interval = tool.fresh()
         proc = interval.proc(t.pid)
         h.check(proc, "our process is not among all")
         h.check(proc["mode"] == "pages" and "heap" not in proc["layers"], f"mode {proc['mode']}, layers {sorted(proc['layers'])}")
         h.check(proc["rss_bytes"] and proc["rss_bytes"] > 100000, f"rss_bytes {proc['rss_bytes']}")
-        alive = {int(p) for p in os.listdir("/proc") if p.isdigit() and os.path.exists(f"/proc/{p}/exe") and _has_memory(p)}
+        alive = before & processes()  # all the time
         shown = {p["pid"] for i in (first, interval) for p in i.procs}
-        missing = {p for p in alive - shown - {tool.pid} if os.path.exists(f"/proc/{p}")}
+        missing = alive - shown - {tool.pid}
         h.check(len(missing) <= 3, f"{len(missing)} of {len(alive)} processes are missing: {sorted(missing)[:10]}")
         tool.finish()
+
+
+def processes():
+    return {int(p) for p in os.listdir("/proc") if p.isdigit() and os.path.exists(f"/proc/{p}/exe") and _has_memory(p)}
 
 
 def _has_memory(pid):

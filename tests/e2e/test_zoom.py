@@ -12,6 +12,7 @@ import harness as h
 LIBC = "libc.so.6"
 MIB_PER_S = 8
 GROWER = "grow_in_request"
+LOOKS = 13
 
 
 def program(mib_per_s, libc):
@@ -86,17 +87,19 @@ def not_by_options():
         for tool in (named, pages):
             tool.attached()
         with program(MIB_PER_S, libc) as t:
-            # As long as it would be judged as a young one, and more. With the breakpoint, not the word of the tool, as proof.
-            for tool in (named, pages):
-                tool.until(lambda i: t.pid in {p["pid"] for p in i.procs}, 10, "the process is shown")
-            end = time.monotonic() + 12
-            while time.monotonic() < end:
-                h.check_equal(h.patched_bytes(t.pid, LIBC), [], "breakpoints in a process that is not to be zoomed")
-                time.sleep(0.05)
-            for tool in (named, pages):
+            # As often as it would be judged as a young one, and more. With the breakpoint, not the word of the tool, as proof.
+            def seen_by(tool):
+                tool.alive("it watches a process that grows")
                 tool.pump()
-                seen = [i.proc(t.pid) for i in tool.intervals if i.proc(t.pid)]
-                h.check(len(seen) >= 5, f"shown {len(seen)} times")
+                return [i.proc(t.pid) for i in tool.intervals if i.proc(t.pid)]
+
+            def looked_at():
+                h.check_equal(h.patched_bytes(t.pid, LIBC), [], "breakpoints in a process that is not to be zoomed")
+                return all(len(seen_by(tool)) >= LOOKS for tool in (named, pages))
+
+            h.wait_until(looked_at, 60, f"the process is shown {LOOKS} times", step=0.05)
+            for tool in (named, pages):
+                seen = seen_by(tool)
                 h.check_equal({p["mode"] for p in seen}, {"pages"}, f"modes with {tool.argv[5:]}")
                 h.check(not any("heap" in p["layers"] or "python" in p["layers"] for p in seen), "a layer of probes")
                 grown = seen[-1]["anon_bytes"]

@@ -10,7 +10,7 @@
 
 #include "truth.h"
 
-enum { BLOCK = 32 << 10, STEPS_PER_S = 100, MOST = 256 << 20 };
+enum { BLOCK = 32 << 10, STEPS_PER_S = 100, MOST = 768 << 20 };
 
 static uint64_t kept;
 
