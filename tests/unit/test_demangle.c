@@ -79,7 +79,7 @@ static void a_bomb_is_given_up(void **state)
 	assert_non_null(plain);
 	assert_int_equal(strncmp(plain, "f(A, P<A, A>, P<", 16), 0);
 	assert_null(none);
-	assert_true(mono_ns() - start < 1000000000ull);
+	assert_true(mono_ns() - start < 60000000000ull); /* all of it takes years */
 }
 
 static void long_and_deep_names_are_bounded(void **state)

@@ -403,7 +403,7 @@ static void many_stacks_are_cheap(void **state)
 {
 	struct fixture *f = *state;
 	struct snap_stack *s;
-	uint64_t start;
+	uint64_t start, least = UINT64_MAX;
 
 	for (uint32_t p = 1; p <= 20; p++)
 		synth_proc(f->world, p);
@@ -413,10 +413,13 @@ static void many_stacks_are_cheap(void **state)
 	}
 	for (int i = 0; i < 40; i++)
 		step(f, i);
-	start = mono_ns();
-	step(f, 40);
-	/* With sanitizers and a busy machine about 10 ms; comparing all with all would take seconds. */
-	assert_true(mono_ns() - start < 500000000ull);
+	/* With sanitizers about 10 ms; comparing all with all would take seconds, each time. */
+	for (int i = 40; i < 60; i++) {
+		start = mono_ns();
+		step(f, i);
+		least = mono_ns() - start < least ? mono_ns() - start : least;
+	}
+	assert_true(least < 500000000ull);
 	assert_int_equal(f->model->procs[19].n_stacks, 400);
 }
 

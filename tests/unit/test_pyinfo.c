@@ -30,7 +30,7 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-#define ANSWER_MS 20000
+#define ANSWER_MS 60000
 #define FRAMES_MAX 16
 
 /*

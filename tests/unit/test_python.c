@@ -25,7 +25,7 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-#define ANSWER_MS 20000
+#define ANSWER_MS 60000
 
 /* --- interpreters of this machine --- */
 
@@ -86,7 +86,8 @@ static void check_interpreter(const char *path)
 {
 	const char *argv[] = {
 		path, "-c",
-		"import platform, sys, time; print(platform.python_version()); sys.stdout.flush(); time.sleep(60)", NULL
+		"import platform, sys, time; print(platform.python_version()); sys.stdout.flush(); time.sleep(600)",
+		NULL
 	};
 	char truth[64], got[PYTHON_VERSION_MAX] = "none";
 
@@ -523,7 +524,7 @@ static void test_hostile_tables(void **state)
 	assert_int_equal(truncate(maps.items[0].path, (off_t)bytes), 0);
 	uint64_t begin_ns = mono_ns();
 	expect(&maps, "-", "chain without end");
-	assert_true(mono_ns() - begin_ns < 5000000000ull); /* all of it takes minutes */
+	assert_true(mono_ns() - begin_ns < 30000000000ull); /* all of it takes minutes */
 }
 
 int main(void)

@@ -7,11 +7,14 @@
 #include <cmocka.h>
 
 #include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "sym/perfmap.h"
 #include "sym/sym.h"
@@ -157,18 +160,33 @@ static void looks_are_spaced(void **state)
 {
 	char name[PERFMAP_NAME_CAP];
 	_cleanup_(closep) int fd = -1;
+	uint64_t start = mono_ns(); /* before the first look */
 	_cleanup_(perfmap_freep) struct perfmap *m = map_with(&fd, "1000 10 first\n");
 	const struct timespec pause = { .tv_nsec = 10000000 };
-	uint64_t start = mono_ns();
 
 	(void)state;
 	assert_int_equal(perfmap_find(m, 0x1000, name), 0);
 	put(fd, "2000 10 second\n");
 	while (perfmap_find(m, 0x2000, name) != 0) {
-		assert_true(mono_ns() - start < 10000000000ull);
+		assert_true(mono_ns() - start < 60000000000ull);
 		(void)nanosleep(&pause, NULL); /* only a pause */
 	}
 	assert_true(mono_ns() - start >= 100000000);
+}
+
+/* By this process so far. */
+static uint64_t bytes_read(void)
+{
+	char text[256];
+	int fd = open("/proc/self/io", O_RDONLY | O_CLOEXEC);
+	ssize_t n = read(fd, text, sizeof(text) - 1);
+	uint64_t bytes;
+
+	assert_true(n > 0);
+	text[n] = 0;
+	assert_int_equal(sscanf(text, "rchar: %" SCNu64, &bytes), 1);
+	(void)close(fd);
+	return bytes;
 }
 
 static void long_lines_and_files_are_bounded(void **state)
@@ -192,9 +210,9 @@ static void long_lines_and_files_are_bounded(void **state)
 	assert_int_equal(strlen(find(m, 0x2000, name)), PERFMAP_NAME_CAP - 1);
 	/* A hole of a gigabyte: zeros are one long line that never ends. */
 	assert_int_equal(ftruncate(fd, 1 << 30), 0);
-	uint64_t start = mono_ns();
+	uint64_t read_before = bytes_read();
 	perfmap_read(m);
-	assert_true(mono_ns() - start < 5000000000ull);
+	assert_in_range(bytes_read() - read_before, 0, 128 << 20);
 	assert_string_equal(find(m, 0x3000, name), "after");
 }
 
@@ -351,7 +369,7 @@ static void frames_get_names_when_they_are_written(void **state)
 	assert_true(f->final);
 	_cleanup_(closep) int fd = create(o.path, "7f0000001000 10 _ZN3app3runEv\n");
 	do {
-		assert_true(mono_ns() - start < 10000000000ull);
+		assert_true(mono_ns() - start < 60000000000ull);
 		(void)nanosleep(&pause, NULL); /* only a pause */
 		sym_set_budget(s, mono_ns() & 1 ? 0 : 1000000);
 		assert_int_equal(sym_resolve(s, &at, &f), 1);

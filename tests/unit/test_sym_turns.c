@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * 5,000 new frames in large files, named turn by turn with the budget of the screen: no turn waits for a file. Figures are
- * printed; what is asserted of time is generous, because the machine may be busy.
+ * 5,000 new frames in large files, named turn by turn with the budget of the screen: no turn waits for a file. How long turns take is printed;
+ * asserted is what makes them short: a turn without time finds no name by itself, and none waits beyond its budget.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -9,9 +9,11 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include <dlfcn.h>
 #include <elf.h>
 #include <inttypes.h>
 #include <link.h>
+#include <pthread.h>
 #include <string.h>
 #include <time.h>
 
@@ -22,7 +24,8 @@
 #define BUDGET_NS 20000000ull
 #define FRAMES 5000
 #define TURNS_MAX 3000
-#define TURN_LIMIT_NS 500000000ull
+#define QUESTIONS 60000
+#define END_LIMIT_NS 30000000000ull /* to answer all of them takes minutes */
 
 static void sym_freep(struct sym **s)
 {
@@ -141,6 +144,23 @@ static void files_done(struct files *f)
 
 /* --- turns --- */
 
+static pthread_t main_thread;
+static uint64_t waits_until_ns; /* the latest that the main thread wanted to wait for */
+
+int pthread_cond_timedwait(pthread_cond_t *cond, pthread_mutex_t *mutex, const struct timespec *until)
+{
+	static int (*real)(pthread_cond_t *, pthread_mutex_t *, const struct timespec *);
+	uint64_t ns = (uint64_t)until->tv_sec * 1000000000u + (uint64_t)until->tv_nsec;
+
+	if (!__atomic_load_n(&real, __ATOMIC_ACQUIRE)) {
+		void *f = dlvsym(RTLD_NEXT, "pthread_cond_timedwait", "GLIBC_2.3.2");
+		__atomic_store(&real, (typeof(real) *)&f, __ATOMIC_RELEASE);
+	}
+	if (pthread_equal(pthread_self(), main_thread) && ns > waits_until_ns)
+		waits_until_ns = ns;
+	return real(cond, mutex, until);
+}
+
 struct turns {
 	size_t n, named_in_first;
 	uint64_t longest_ns, total_ns;
@@ -154,11 +174,14 @@ static size_t turn(struct sym *s, const struct snap_frame *frames, size_t n, uin
 	const struct sym_frame *f;
 	size_t named = 0;
 
+	waits_until_ns = 0;
 	sym_set_budget(s, budget_ns);
+	uint64_t end = mono_ns() + budget_ns;
 	for (size_t i = 0; i < n; i++) {
 		assert_true(sym_resolve(s, &frames[i], &f) >= 1);
 		named += f->final;
 	}
+	assert_true(waits_until_ns <= end);
 	uint64_t took = mono_ns() - start, cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID) - start_cpu;
 	if (cpu > t->longest_cpu_ns)
 		t->longest_cpu_ns = cpu;
@@ -175,6 +198,7 @@ static struct turns until_named(struct sym *s, const struct snap_frame *frames, 
 	const struct timespec pause = { .tv_nsec = 20000000 };
 	struct turns t = { 0 };
 
+	assert_int_equal(turn(s, frames, n, 1, &t), 0); /* asks, and goes on */
 	while (turn(s, frames, n, BUDGET_NS, &t) < n) {
 		assert_true(t.n < TURNS_MAX);
 		(void)nanosleep(&pause, NULL); /* the screen's own pause is longer */
@@ -233,7 +257,6 @@ static void frames_of_many_files_stall_no_turn(void **state)
 	printf("%zu files opened in %.1f ms\n", files.n, (double)(mono_ns() - start) / 1e6);
 	struct turns t = until_named(s, frames, FRAMES);
 	print_turns("files of this process", FRAMES, &t);
-	assert_true(t.longest_ns < TURN_LIMIT_NS);
 	struct turns again = { 0 };
 	assert_int_equal(turn(s, frames, FRAMES, 1, &again), FRAMES); /* all known: needs no budget */
 	check_names(s, modules, files.n, frames, FRAMES);
@@ -261,7 +284,6 @@ static void a_huge_symbol_table_stalls_no_turn(void **state)
 	assert_string_equal(f->name, "f0000000");
 	struct turns t = until_named(s, frames, FRAMES);
 	print_turns("a huge table", FRAMES, &t);
-	assert_true(t.longest_ns < TURN_LIMIT_NS);
 	for (size_t i = 0; i < FRAMES; i++) {
 		char want[16];
 		(void)snprintf(want, sizeof(want), "f%07zu", i * 199 % MANY); /* fits */
@@ -315,14 +337,14 @@ static void the_end_does_not_wait(void **state)
 	const struct snap_module m = { .id = 1, .path = self->path, .open_path = self->path, .build_id = "" };
 	sym_add_modules(s, &m, 1);
 	sym_set_budget(s, 1);
-	for (size_t i = 0; i < FRAMES; i++) {
-		const struct snap_frame at = { .module = 1, .addr = self->start + i * 997 % self->bytes };
+	for (size_t i = 0; i < QUESTIONS; i++) {
+		const struct snap_frame at = { .module = 1, .addr = self->start + i * 97 % self->bytes };
 		(void)sym_resolve(s, &at, &f);
 	}
 	uint64_t start = mono_ns();
 	sym_free(s);
 	printf("ended in %.1f ms\n", (double)(mono_ns() - start) / 1e6);
-	assert_true(mono_ns() - start < 3000000000ull);
+	assert_true(mono_ns() - start < END_LIMIT_NS);
 }
 
 int main(void)
@@ -334,5 +356,6 @@ int main(void)
 		cmocka_unit_test(the_end_does_not_wait),
 	};
 
+	main_thread = pthread_self();
 	return cmocka_run_group_tests_name("sym_turns", tests, NULL, NULL);
 }

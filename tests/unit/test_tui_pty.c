@@ -29,7 +29,7 @@
 #include "util/mem.h"
 #include "view/tui.h"
 
-#define DEADLINE_NS 20000000000ull /* far beyond what is needed, also under load */
+#define DEADLINE_NS 60000000000ull /* far beyond what is needed, also under load */
 
 /* --- the child --- */
 
