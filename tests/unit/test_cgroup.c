@@ -69,7 +69,7 @@ static bool make_group(const char *controller, struct group *g)
 /* A group stays busy until the kernel has let go of its last process. */
 static bool remove_dir(const char *path)
 {
-	for (uint64_t until = mono_ns() + 2000000000ull; rmdir(path);)
+	for (uint64_t until = mono_ns() + 60000000000ull; rmdir(path);)
 		if (errno != EBUSY || mono_ns() > until)
 			return false;
 	return true;
