@@ -1,13 +1,18 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""kill -9 at random moments: what a pair of malloc and free costs before, while attached and after, and how long after the kill a probe is felt."""
+"""
+kill -9 at random moments: what a pair of malloc and free costs before, while attached and after, and how long after the kill a probe is felt. And
+how soon Tidemark ends that is told to.
+"""
 import random
 import signal
 import statistics
 import threading
 import time
 
-from common import Observer, Pair, h, libc_of, main, own_libc, spread
+from common import Observer, Pair, against, h, libc_of, main, own_libc, spread
+
+END_MS = 2000  # a second, and the detach
 
 
 class Timeline(threading.Thread):
@@ -64,10 +69,22 @@ def kill_once(target, env, moment):
             "after": statistics.median(timeline.between(gone, ended)), "felt": max(felt, default=0), "left": left}
 
 
+def told_to_end(target, env, sig):
+    """From the signal to the end of the process, seconds: of a target that does not stop."""
+    with Timeline(target), Observer("-p", target.pid, "--mode", "exact", env=env).attached() as tool:
+        began = time.monotonic()
+        tool.process.kill(sig)
+        tool.process.wait(30, "tidemark")
+        took = time.monotonic() - began
+        tool.end()
+    return took
+
+
 def kill(report, settings):
     env, chance, kills = own_libc(), random.Random(settings.seed), settings.count(10, 2)
     with Pair(env) as target:
         lives = [kill_once(target, env, chance.uniform(0.02, 2.0)) for _ in range(kills)]
+        ends = [told_to_end(target, env, sig) for _ in range(settings.count(5, 1)) for sig in (signal.SIGINT, signal.SIGTERM)]
     report.section(f"kill -9 at {kills} random moments, a pair in ns", "least", "median", "most")
     report.row("before", *spread([l["before"] for l in lives]))
     attached = [statistics.median(l["while"]) for l in lives if l["while"]]
@@ -77,6 +94,8 @@ def kill(report, settings):
     report.row("afterwards / before", *spread([l["after"] / l["before"] for l in lives], 2))
     report.row("last slow round ended after the kill, ms", *spread([l["felt"] for l in lives], 1, 1000))
     report.row("bytes of the C library's code still changed", *spread([l["left"] for l in lives], 0))
+    report.row("told to end by SIGINT or SIGTERM: ended after, ms", *spread(ends, 0, 1000),
+               remark=against(END_MS, 1000 * statistics.median(ends), unit=" ms"))
 
 
 if __name__ == "__main__":
