@@ -231,6 +231,73 @@ static void long_strings_and_lines(void **state)
 	assert_int_equal(text[s.len - 1], '\n');
 }
 
+static void put_again(struct jsonw *w, const void *what, const char *text)
+{
+	if (jsonw_again(w, what))
+		return;
+	size_t from = jsonw_here(w);
+	jsonw_object(w, NULL);
+	jsonw_string(w, "text", text);
+	jsonw_object_end(w);
+	jsonw_remember(w, what, from);
+}
+
+static void what_comes_again_is_the_same(void **state)
+{
+	static const char things[3][2] = { "a", "b", "\n" };
+	struct sink s;
+
+	(void)state;
+	sink_open(&s);
+	for (int line = 0; line < 2; line++) {
+		jsonw_array(&s.w, NULL);
+		for (int i = 0; i < 7; i++)
+			put_again(&s.w, things[i % 3], things[i % 3]);
+		jsonw_array_end(&s.w);
+		jsonw_line_end(&s.w);
+	}
+	_cleanup_(freep) char *text = sink_close(&s);
+	const char *half = "[{\"text\":\"a\"},{\"text\":\"b\"},{\"text\":\"\\n\"},{\"text\":\"a\"},{\"text\":\"b\"},"
+			   "{\"text\":\"\\n\"},{\"text\":\"a\"}]\n";
+	_cleanup_(freep) char *wanted = xasprintf("%s%s", half, half);
+	assert_string_equal(text, wanted);
+}
+
+/* More things than there are places, and more text than the buffer holds before it is written: both make it forget, neither may show. */
+static void what_is_forgotten_is_written_anew(void **state)
+{
+	_cleanup_(freep) char(*names)[16] = xcalloc(4000, sizeof(*names));
+	size_t at = 0, known = 0;
+	struct sink s;
+
+	(void)state;
+	for (int i = 0; i < 4000; i++)
+		snprintf(names[i], sizeof(names[i]), "n%d", i);
+	sink_open(&s);
+	for (int i = 0; i < 100000; i++) {
+		const char *name = names[i % 7 ? i % 5 : i % 4000];
+		known += jsonw_again(&s.w, name);
+		s.w.comma = false;
+		jsonw_line_end(&s.w);
+		put_again(&s.w, name, name);
+		jsonw_line_end(&s.w);
+	}
+	_cleanup_(freep) char *text = sink_close(&s);
+	assert_true(known > 50000);
+	for (int i = 0; i < 100000; i++) {
+		const char *name = names[i % 7 ? i % 5 : i % 4000];
+		char wanted[40];
+		size_t n = (size_t)snprintf(wanted, sizeof(wanted), "{\"text\":\"%s\"}\n", name);
+		if (text[at] == '{' && !strncmp(text + at, wanted, n) && !strncmp(text + at + n, wanted, n))
+			at += n; /* it was known */
+		else
+			assert_int_equal(text[at++], '\n');
+		assert_memory_equal(text + at, wanted, n);
+		at += n;
+	}
+	assert_int_equal(at, s.len);
+}
+
 static void full_disk_is_told(void **state)
 {
 	struct jsonw w;
@@ -266,10 +333,16 @@ static void gone_reader_is_told(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(structure),	      cmocka_unit_test(numbers),
-		cmocka_unit_test(integers_are_exact), cmocka_unit_test(strings),
-		cmocka_unit_test(strings_come_back),  cmocka_unit_test(long_strings_and_lines),
-		cmocka_unit_test(full_disk_is_told),  cmocka_unit_test(gone_reader_is_told),
+		cmocka_unit_test(structure),
+		cmocka_unit_test(numbers),
+		cmocka_unit_test(what_comes_again_is_the_same),
+		cmocka_unit_test(what_is_forgotten_is_written_anew),
+		cmocka_unit_test(integers_are_exact),
+		cmocka_unit_test(strings),
+		cmocka_unit_test(strings_come_back),
+		cmocka_unit_test(long_strings_and_lines),
+		cmocka_unit_test(full_disk_is_told),
+		cmocka_unit_test(gone_reader_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -8,13 +8,13 @@
 
 #include "util/mem.h"
 
-/* Below the size from which glibc maps a block of its own (128 KiB): every interval reuses the same heap memory. */
-#define FLUSH_BYTES (size_t)65536
+/* Each write wakes the reader, and forgets what jsonw_again could copy; much more than this would not stay in the processor's cache. */
+#define FLUSH_BYTES (size_t)262144
 #define NUMBER_BYTES 32
 
 void jsonw_init(struct jsonw *w, FILE *out)
 {
-	*w = (struct jsonw){ .out = out };
+	*w = (struct jsonw){ .out = out, .turn = 1 };
 }
 
 static void flush_buffer(struct jsonw *w)
@@ -23,6 +23,7 @@ static void flush_buffer(struct jsonw *w)
 	if (!w->err && w->len && fwrite(w->buf, 1, w->len, w->out) != w->len)
 		w->err = errno ? -errno : -EIO;
 	w->len = 0;
+	w->turn++;
 }
 
 int jsonw_done(struct jsonw *w)
@@ -312,4 +313,35 @@ void jsonw_string(struct jsonw *w, const char *key, const char *s)
 	p = put_text(p, (const unsigned char *)s, n);
 	*p++ = '"';
 	commit(w, p);
+}
+
+/* --- values that come again --- */
+
+static struct jsonw_place *place_of(struct jsonw *w, const void *what)
+{
+	uint64_t h = (uint64_t)(uintptr_t)what *
+		     0x9e3779b97f4a7c15ull; /* Fibonacci hashing: the upper bits are mixed best */
+
+	return &w->places[h / (UINT64_MAX / JSONW_PLACES + 1)];
+}
+
+bool jsonw_again(struct jsonw *w, const void *what)
+{
+	const struct jsonw_place *place = place_of(w, what);
+
+	if (place->what != what || place->turn != w->turn)
+		return false;
+	char *p = begin_value(w, NULL, place->bytes);
+	commit(w, mempcpy(p, w->buf + place->at, place->bytes));
+	return true;
+}
+
+size_t jsonw_here(const struct jsonw *w)
+{
+	return w->len + w->comma;
+}
+
+void jsonw_remember(struct jsonw *w, const void *what, size_t from)
+{
+	*place_of(w, what) = (struct jsonw_place){ .what = what, .at = from, .bytes = w->len - from, .turn = w->turn };
 }

@@ -11,12 +11,23 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#define JSONW_PLACES 512
+
+/* Where in the buffer a value stands. */
+struct jsonw_place {
+	const void *what;
+	size_t at, bytes;
+	uint64_t turn; /* of the buffer: another one holds other text */
+};
+
 struct jsonw {
 	FILE *out; /* borrowed, must outlive the writer */
 	char *buf;
 	size_t len, cap;
 	bool comma; /* a value stands before the next one */
 	int err;    /* first failed write, negative errno; nothing is written after it */
+	uint64_t turn;
+	struct jsonw_place places[JSONW_PLACES]; /* by a hash of `what` */
 };
 
 void jsonw_init(struct jsonw *w, FILE *out);
@@ -40,5 +51,13 @@ void jsonw_u64(struct jsonw *w, const char *key, uint64_t v);
 void jsonw_number(struct jsonw *w, const char *key, double v, int decimals);
 /* As jsonw_number, always with all `decimals`: for times, which have to stay fractional numbers. */
 void jsonw_fixed(struct jsonw *w, const char *key, double v, int decimals);
+
+/*
+ * A value that is written again and again. `what` stands for it, and must do so as long as the writer lives: where it is still in the buffer it is copied from
+ * there. false: it is to be written out, and from jsonw_here() on is what jsonw_remember takes.
+ */
+bool jsonw_again(struct jsonw *w, const void *what);
+size_t jsonw_here(const struct jsonw *w);
+void jsonw_remember(struct jsonw *w, const void *what, size_t from);
 
 #endif
