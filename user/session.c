@@ -21,6 +21,7 @@
 #include "util/log.h"
 #include "util/mem.h"
 #include "view/report.h"
+#include "view/stack_dict.h"
 #include "view/tui.h"
 
 #define GROWTH_WINDOW_S 60

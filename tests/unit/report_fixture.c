@@ -32,14 +32,9 @@ static const struct snap_map maps[] = {
 	{ .name = "stacks", .entries = UNKNOWN_U64, .capacity = 65536, .bytes = 8 * MIB },
 };
 
-#define NATIVE(...) \
-	{ \
-		.kind = FRAME_NATIVE, .final = true, __VA_ARGS__ \
-	}
+#define NATIVE(...) (&(const struct sym_frame){ .kind = FRAME_NATIVE, .final = true, __VA_ARGS__ })
 #define PYTHON(text, path, at) \
-	{ \
-		.name = text, .file = path, .line = at, .kind = FRAME_PYTHON, .final = true \
-	}
+	(&(const struct sym_frame){ .name = text, .file = path, .line = at, .kind = FRAME_PYTHON, .final = true })
 #define WORKER .module = "/srv/app/worker", .build_id = "0123456789abcdef", .offset = 0x1234
 #define LOAD_INLINED \
 	NATIVE(WORKER, .name = "load_table(char const*, std::vector<int> const&)", .file = "src/main.cpp", .line = 12, \
@@ -52,26 +47,20 @@ static const struct snap_map maps[] = {
 #define MODULE_CODE PYTHON("<module>", "/srv/app/app.py", 90)
 
 /* One stack in the three ways in which it can be shown: two activations of the interpreter's loop. */
-static const struct sym_frame frames_merged[] = { LOAD_INLINED, HANDLE, SERVE, VECTORCALL, MODULE_CODE, LIBC };
-static const struct sym_frame frames_native[] = { LOAD_INLINED, HANDLE,		 EVAL_LOOP_FRAME,
-						  VECTORCALL,	EVAL_LOOP_FRAME, LIBC };
-static const struct sym_frame frames_python[] = { SERVE, MODULE_CODE };
+static const struct sym_frame *const frames_merged[] = { LOAD_INLINED, HANDLE, SERVE, VECTORCALL, MODULE_CODE, LIBC };
+static const struct sym_frame *const frames_native[] = { LOAD_INLINED, HANDLE,		EVAL_LOOP_FRAME,
+							 VECTORCALL,   EVAL_LOOP_FRAME, LIBC };
+static const struct sym_frame *const frames_python[] = { SERVE, MODULE_CODE };
 
-static const struct sym_frame frames_short[] = {
-	{ .name = "r\303\251sum\303\251::\346\227\245\346\234\254",
-	  .module = "/usr/lib/libx.so",
-	  .offset = 0x10,
-	  .kind = FRAME_NATIVE },
+static const struct sym_frame *const frames_short[] = {
+	&(const struct sym_frame){ .name = "r\303\251sum\303\251::\346\227\245\346\234\254",
+				   .module = "/usr/lib/libx.so",
+				   .offset = 0x10,
+				   .kind = FRAME_NATIVE },
 };
 
-static const struct sym_frame frames_mmap[] = {
-	{ .name = "arena_map",
-	  .file = "arena.c",
-	  .line = 7,
-	  .module = "/srv/app/worker",
-	  .offset = 0x99,
-	  .kind = FRAME_NATIVE,
-	  .final = true },
+static const struct sym_frame *const frames_mmap[] = {
+	NATIVE(.name = "arena_map", .file = "arena.c", .line = 7, .module = "/srv/app/worker", .offset = 0x99),
 };
 
 struct query fixture_query(void)

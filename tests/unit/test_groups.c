@@ -15,6 +15,7 @@
 #include "util/arena.h"
 #include "util/mem.h"
 #include "view/groups.h"
+#include "view/stack_dict.h"
 
 enum { AT_MAIN, AT_LOAD, AT_SAVE, AT_NEW, AT_LOOP, AT_BARE, AT_NR };
 

@@ -366,7 +366,7 @@ static void frames_get_names_when_they_are_written(void **state)
 	assert_int_equal(sym_resolve(s, &at, &f), 1);
 	assert_string_equal(f->name, "0x7f0000001000");
 	assert_null(f->module); /* there may never be a map */
-	assert_true(f->final);
+	assert_true(f->final && !f->settled);
 	_cleanup_(closep) int fd = create(o.path, "7f0000001000 10 _ZN3app3runEv\n");
 	do {
 		assert_true(mono_ns() - start < 60000000000ull);
@@ -377,6 +377,7 @@ static void frames_get_names_when_they_are_written(void **state)
 	assert_string_equal(f->name, "app::run()");
 	assert_string_equal(f->module, o.path);
 	assert_int_equal(f->offset, 0x7f0000001000);
+	assert_true(f->settled);
 	assert_int_equal(unlink(o.path), 0);
 }
 

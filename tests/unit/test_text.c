@@ -156,10 +156,11 @@ static char *show_leaks(const struct report *r)
 
 static void a_leak_shows_its_stack(void **state)
 {
-	static const struct sym_frame frames[] = {
-		{ .name = "evil\033[2J", .file = "/srv/\033]0;x.py", .kind = FRAME_PYTHON },
-		{ .name = "main", .module = "/srv/app" },
-	};
+	static const struct sym_frame evil = { .name = "evil\033[2J",
+					       .file = "/srv/\033]0;x.py",
+					       .kind = FRAME_PYTHON };
+	static const struct sym_frame innocent = { .name = "main", .module = "/srv/app" };
+	static const struct sym_frame *const frames[] = { &evil, &innocent };
 	struct query q = fixture_query();
 	struct report *r = fixture_report(&q, 5);
 	struct alert a = r->alerts[0];

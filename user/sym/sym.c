@@ -260,7 +260,8 @@ static void keep(struct sym *s, struct slot *slot, struct module *m, const struc
 	for (size_t i = 0; i < n; i++) {
 		const struct line_frame *l = &named->lines.frames[i];
 		frames[i] = bare_frame(m->is_generated && !named->lines.n ? NULL : m, offset);
-		frames[i].final = m->is_generated || !named->may_improve;
+		frames[i].settled = !named->may_improve;
+		frames[i].final = m->is_generated || frames[i].settled;
 		frames[i].inlined = i + 1 < n;
 		frames[i].file = l->file ? pool_intern(s->pool, l->file) : NULL;
 		frames[i].line = l->line;

@@ -32,6 +32,7 @@ struct sym_frame {
 	enum frame_kind kind;
 	bool inlined; /* was inlined into the next frame */
 	bool final;   /* false: the budget ran out, or a debug file is on its way: ask again later */
+	bool settled; /* every later answer is this one */
 };
 
 struct sym *sym_new(void);

@@ -5,7 +5,6 @@
 
 #include "util/arena.h"
 #include "util/mem.h"
-#include "view/merge.h"
 
 void frame_list_done(struct frame_list *l)
 {
@@ -16,25 +15,39 @@ void frame_list_done(struct frame_list *l)
 
 /* --- naming --- */
 
+static void add(struct frame_list *l, const struct sym_frame *f)
+{
+	l->frames = grow_to(l->frames, &l->cap, l->n + 1, sizeof(*l->frames));
+	l->frames[l->n++] = f;
+}
+
+static const struct sym_frame *copy(struct frame_list *l, const struct sym_frame *f)
+{
+	return memcpy(arena_alloc(l->arena, 1, sizeof(*f)), f, sizeof(*f));
+}
+
 /* Copied at once: sym may reuse what is not final. Inlined ones come before the one that called them. */
 static void add_native(struct frame_list *l, struct sym *sym, const struct snap_frame *f)
 {
 	const struct sym_frame *named;
 	size_t k = sym_resolve(sym, f, &named);
 
-	l->frames = grow_to(l->frames, &l->cap, l->n + k, sizeof(*named));
-	memcpy(l->frames + l->n, named, k * sizeof(*named));
-	l->n += k;
+	for (size_t i = 0; i < k; i++) {
+		l->settled &= named[i].settled;
+		add(l, named[i].final ? &named[i] : copy(l, &named[i]));
+	}
 }
 
 static void add_python(struct frame_list *l, const struct snap_pyframe *f)
 {
-	l->frames = grow_to(l->frames, &l->cap, l->n + 1, sizeof(*l->frames));
-	l->frames[l->n++] = (struct sym_frame){ .name = f->name && *f->name ? f->name : "[unknown]",
-						.file = f->file,
-						.line = f->file ? f->line : 0,
-						.kind = FRAME_PYTHON,
-						.final = true };
+	struct sym_frame named = { .name = f->name && *f->name ? f->name : "[unknown]",
+				   .file = f->file,
+				   .line = f->file ? f->line : 0,
+				   .kind = FRAME_PYTHON,
+				   .final = true,
+				   .settled = true };
+
+	add(l, copy(l, &named));
 }
 
 /* --- callers and sites --- */
@@ -103,7 +116,8 @@ static size_t wrappers(const struct frame_list *l, enum layer layer)
 	const struct lift_rule *rule = &lift_rules[layer];
 	size_t n = 0;
 
-	while (rule->is_wrapper && n < l->n && l->frames[n].kind == FRAME_NATIVE && rule->is_wrapper(l->frames[n].name))
+	while (rule->is_wrapper && n < l->n && l->frames[n]->kind == FRAME_NATIVE &&
+	       rule->is_wrapper(l->frames[n]->name))
 		n++;
 	return n;
 }
@@ -113,7 +127,7 @@ static void lift_site(struct frame_list *l, enum layer layer)
 	size_t n = wrappers(l, layer);
 
 	if (n && (lift_rules[layer].is_site || !l->site))
-		l->site = l->frames[n - 1].name;
+		l->site = l->frames[n - 1]->name;
 	l->n -= n;
 	if (n && l->n)
 		memmove(l->frames, l->frames + n, l->n * sizeof(*l->frames));
@@ -121,7 +135,7 @@ static void lift_site(struct frame_list *l, enum layer layer)
 
 /* --- lists --- */
 
-static enum merge_mode mode_of(const struct query *q, const struct snap_stackdef *def)
+enum merge_mode frames_mode(const struct query *q, const struct snap_stackdef *def)
 {
 	if (q->native_only || !def->n_python)
 		return MERGE_NATIVE;
@@ -161,12 +175,13 @@ static void begin(struct frame_list *l, const struct snap_stackdef *def)
 {
 	l->site = def->site;
 	l->n = 0;
+	l->settled = true;
 }
 
 void frames_resolve(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
 		    const struct query *q)
 {
-	enum merge_mode mode = mode_of(q, def);
+	enum merge_mode mode = frames_mode(q, def);
 
 	begin(l, def);
 	if (mode == MERGE_PYTHON) { /* the site is what native frames say, also where they are not shown */
@@ -181,7 +196,7 @@ void frames_resolve(struct frame_list *l, struct sym *sym, const struct snap_sta
 void frames_resolve_innermost(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
 			      const struct query *q)
 {
-	enum merge_mode mode = mode_of(q, def);
+	enum merge_mode mode = frames_mode(q, def);
 
 	begin(l, def);
 	if (mode == MERGE_PYTHON)
@@ -228,12 +243,12 @@ static bool is_runtime(const struct sym_frame *f)
 static const struct sym_frame *most_telling(const struct frame_list *l)
 {
 	for (size_t i = 0; i < l->n; i++)
-		if (!is_runtime(&l->frames[i]))
-			return &l->frames[i];
+		if (!is_runtime(l->frames[i]))
+			return l->frames[i];
 	for (size_t i = 0; i < l->n; i++)
-		if (l->frames[i].kind == FRAME_PYTHON)
-			return &l->frames[i];
-	return l->frames;
+		if (l->frames[i]->kind == FRAME_PYTHON)
+			return l->frames[i];
+	return l->frames[0];
 }
 
 const char *frames_summary(struct arena *arena, const struct frame_list *l)

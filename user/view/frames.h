@@ -6,25 +6,32 @@
 #ifndef TIDEMARK_VIEW_FRAMES_H
 #define TIDEMARK_VIEW_FRAMES_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "collect/snapshot.h"
 #include "model/query.h"
 #include "sym/sym.h"
+#include "view/merge.h"
 
 struct arena;
-struct merged_frame;
 
-/* Scratch that is used again for each stack; { 0 } to begin with. */
+/* Scratch that is used again for each stack; nothing but the arena set to begin with. */
 struct frame_list {
-	struct sym_frame *frames; /* leaf first; strings belong to sym and to the definition */
+	struct arena *arena; /* borrowed: holds the frames that sym does not keep */
+	const struct sym_frame *
+		*frames; /* leaf first; sym's or in the arena; strings belong to sym and to the definition */
 	size_t n, cap;
+	bool settled; /* the same stack will always be named so */
 	struct merged_frame *merged;
 	size_t merged_cap;
 	const char *site; /* the allocation function as the program called it; NULL: unknown */
 };
 
 void frame_list_done(struct frame_list *l);
+
+/* Which of its frames the query shows. */
+enum merge_mode frames_mode(const struct query *q, const struct snap_stackdef *def);
 
 /*
  * Names all frames of the stack. A stack without Python frames shows its native ones also where only Python's are wanted: an empty list would hide

@@ -10,6 +10,7 @@
 #include "util/mem.h"
 #include "view/frames.h"
 #include "view/order.h"
+#include "view/stack_dict.h"
 
 #define UNKNOWN_NAME "[unknown]"
 #define OTHERS_NAME "[others]"
@@ -58,7 +59,7 @@ static const char *name_by_frame(struct grouper *g, const struct snap_stack *s)
 	if (!def)
 		return NULL;
 	frames_resolve_innermost(&g->frames, g->src->sym, def, s->layer, g->src->q);
-	return g->frames.n ? namers[g->src->q->group](g, &g->frames.frames[0]) : NULL;
+	return g->frames.n ? namers[g->src->q->group](g, g->frames.frames[0]) : NULL;
 }
 
 static const char *thread_text(struct arena *arena, uint32_t tid, const char *thread)
@@ -242,7 +243,7 @@ static void groups_free(struct group **all)
 
 size_t groups_build(const struct group_source *src, const struct report_group **ret)
 {
-	struct grouper g = { .src = src };
+	struct grouper g = { .src = src, .frames = { .arena = src->arena } };
 	size_t room = 0, n = 0;
 
 	for (size_t i = 0; i < src->n_stacks; i++)

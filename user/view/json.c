@@ -246,6 +246,9 @@ static void put_leak(struct jsonw *w, const struct leak_verdict *v)
 
 static void put_frame(struct jsonw *w, const struct sym_frame *f)
 {
+	if (jsonw_again(w, f))
+		return;
+	size_t from = jsonw_here(w);
 	jsonw_object(w, NULL);
 	jsonw_string(w, "name", f->name);
 	jsonw_string(w, "file", f->file);
@@ -256,6 +259,7 @@ static void put_frame(struct jsonw *w, const struct sym_frame *f)
 	jsonw_string(w, "kind", frame_kind_name(f->kind));
 	jsonw_bool(w, "inlined", f->inlined);
 	jsonw_object_end(w);
+	jsonw_remember(w, f, from);
 }
 
 /* Of mappings: how much of what is live maps files. */
@@ -297,7 +301,7 @@ static void put_stack(struct jsonw *w, const struct report *r, const struct repo
 	put_leak(w, &s->leak);
 	jsonw_array(w, "frames");
 	for (size_t i = 0; i < s->n_frames; i++)
-		put_frame(w, &s->frames[i]);
+		put_frame(w, s->frames[i]);
 	jsonw_array_end(w);
 	end_line(w);
 }

@@ -50,7 +50,7 @@ static void print_stack(FILE *out, const struct report_stack *s)
 	}
 	fputc('\n', out);
 	for (size_t i = 0; i < s->n_frames && i < FRAMES_SHOWN; i++)
-		print_frame(out, &s->frames[i]);
+		print_frame(out, s->frames[i]);
 	if (s->n_frames > FRAMES_SHOWN)
 		fprintf(out, "    and %zu more\n", s->n_frames - FRAMES_SHOWN);
 	if (!s->complete)

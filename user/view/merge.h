@@ -20,7 +20,7 @@
 
 #include "collect/snapshot.h"
 
-enum merge_mode { MERGE_BOTH, MERGE_NATIVE, MERGE_PYTHON };
+enum merge_mode { MERGE_BOTH, MERGE_NATIVE, MERGE_PYTHON, MERGE_NR };
 
 struct merged_frame {
 	bool python;

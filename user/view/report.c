@@ -13,13 +13,14 @@
 #include "view/frames.h"
 #include "view/groups.h"
 #include "view/order.h"
+#include "view/stack_dict.h"
 
 struct builder {
 	const struct model *m;
 	const struct report_meta *meta;
 	const struct query *q;
 	struct sym *sym;
-	const struct stack_dict *stacks;
+	struct stack_dict *stacks;
 	struct arena *arena;
 	enum layer compared;	  /* whose figures order the processes */
 	struct frame_list frames; /* scratch: of one stack */
@@ -137,33 +138,25 @@ static int compare_procs(const void *va, const void *vb)
 
 /* --- frames --- */
 
-static const struct sym_frame *copy_frames(struct builder *b)
-{
-	struct sym_frame *frames = arena_alloc(b->arena, b->frames.n, sizeof(*frames));
-
-	if (b->frames.n)
-		memcpy(frames, b->frames.frames, b->frames.n * sizeof(*frames));
-	return frames;
-}
-
 static void add_frames(struct builder *b, struct report_stack *row)
 {
-	const struct snap_stackdef *def = stack_dict_find(b->stacks, row->stack_id);
+	const struct named_stack *named = stack_dict_name(b->stacks, row->stack_id, row->layer, b->q, b->sym,
+							  &b->frames);
 
-	if (!def) {
+	if (!named) {
 		row->cut = CUT_UNKNOWN;
 		row->summary = "unknown stack";
 		return;
 	}
-	frames_resolve(&b->frames, b->sym, def, row->layer, b->q);
-	row->site = b->frames.site;
+	const struct snap_stackdef *def = named->def;
+	row->site = named->site;
 	row->complete = def->complete;
 	row->cut = def->complete ? CUT_NONE : def->cut < CUT_NR ? (enum stack_cut)def->cut : CUT_UNKNOWN;
 	row->has_python = def->n_python > 0;
 	row->python_cut = def->python_cut < CUT_NR ? (enum stack_cut)def->python_cut : CUT_UNKNOWN;
-	row->frames = copy_frames(b);
-	row->n_frames = b->frames.n;
-	row->summary = frames_summary(b->arena, &b->frames);
+	row->frames = named->frames;
+	row->n_frames = named->n_frames;
+	row->summary = named->summary;
 }
 
 /* --- rows --- */
@@ -332,14 +325,13 @@ static bool frames_match(struct builder *b, const struct model_proc *p)
 {
 	for (size_t i = 0; i < p->n_stacks; i++) {
 		const struct snap_stack *s = p->stacks[i].snap;
-		const struct snap_stackdef *def = layer_shown(b, p, s->layer) ? stack_dict_find(b->stacks, s->stack_id)
-									      : NULL;
+		const struct named_stack *named = layer_shown(b, p, s->layer)
+							  ? stack_dict_name(b->stacks, s->stack_id, s->layer, b->q,
+									    b->sym, &b->frames)
+							  : NULL;
 
-		if (!def)
-			continue;
-		frames_resolve(&b->frames, b->sym, def, s->layer, b->q);
-		for (size_t k = 0; k < b->frames.n; k++)
-			if (contains(b->frames.frames[k].name, b->q->filter))
+		for (size_t k = 0; named && k < named->n_frames; k++)
+			if (contains(named->frames[k]->name, b->q->filter))
 				return true;
 	}
 	return false;
@@ -438,12 +430,12 @@ static void build_self(struct builder *b, struct report *r)
 }
 
 int report_build(const struct model *m, const struct report_meta *meta, const struct query *q, struct sym *sym,
-		 const struct stack_dict *stacks, struct report **ret)
+		 struct stack_dict *stacks, struct report **ret)
 {
 	struct report *r = xcalloc(1, sizeof(*r));
 	struct builder b = { .m = m, .meta = meta, .q = q, .sym = sym, .stacks = stacks };
 
-	b.arena = r->arena = arena_new();
+	b.arena = b.frames.arena = r->arena = arena_new();
 	b.compared = compared_layer(&b);
 	r->meta = meta;
 	r->query = q;

@@ -16,6 +16,7 @@
 #include "sym/sym.h"
 
 struct arena;
+struct stack_dict;
 
 struct report_counts {
 	struct counts c;
@@ -39,8 +40,9 @@ struct report_stack {
 	bool has_python;	   /* Python frames are known, shown or not */
 	enum stack_cut python_cut; /* why their outer part is missing; CUT_NONE: it is not */
 	struct leak_verdict leak;
-	uint64_t file_bytes;		/* layer map */
-	const struct sym_frame *frames; /* leaf first; merged or of one kind, as the query says */
+	uint64_t file_bytes; /* layer map */
+	/* Leaf first; merged or of one kind, as the query says. Most are shared by many stacks. */
+	const struct sym_frame *const *frames;
 	size_t n_frames;
 	/* First frame that is the target's own code, "load_table main.c:12", "App.load app.py:7"; never NULL. */
 	const char *summary;
@@ -113,21 +115,15 @@ struct report {
 	const struct query *query; /* borrowed: what this report answers */
 };
 
-struct stack_dict; /* stack definitions seen so far: session-owned pool */
-struct stack_dict *stack_dict_new(void);
-void stack_dict_free(struct stack_dict *d);
-void stack_dict_add(struct stack_dict *d, const struct snap_stackdef *defs, size_t n);	    /* copies */
-const struct snap_stackdef *stack_dict_find(const struct stack_dict *d, uint64_t stack_id); /* NULL */
-
 /* Unix seconds of a process's start; NAN: unknown. Equal for every line that names the process. */
 double report_start_ts(const struct report_meta *meta, const struct proc_key *id);
 
 /*
- * Copies what it takes from model and snapshot, so that it may outlive them; names of frames stay sym's, sites the dictionary's.
+ * Copies what it takes from model and snapshot, so that it may outlive them; named frames stay sym's and the dictionary's, which it must not outlive.
  * A stack that an alert of this interval names is in the report whatever the limit. Alerts of processes that the filter hides are not.
  */
 int report_build(const struct model *m, const struct report_meta *meta, const struct query *q, struct sym *sym,
-		 const struct stack_dict *stacks, struct report **ret);
+		 struct stack_dict *stacks, struct report **ret);
 void report_free(struct report *r);
 
 #endif

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Stack definitions seen so far, by stack id. Append-only: an id means the same frames for the whole run, so the first
- * definition stays. Owns copies; resolves no names. Stacks of one program share most of their Python names: each text is kept once.
+ * Owns copies of definitions. Stacks of one program share most of their Python names and frames: each is kept once. What is named takes 8 bytes per frame
+ * and mode, a third of what the definition takes, so it needs no bound of its own.
  */
-#include "view/report.h"
+#include "view/stack_dict.h"
 
 #include <string.h>
 #include <uthash.h>
@@ -12,7 +12,8 @@
 #include "util/mem.h"
 
 struct entry {
-	struct snap_stackdef def; /* key: def.stack_id */
+	struct snap_stackdef def;		   /* key: def.stack_id */
+	const struct named_stack *named[MERGE_NR]; /* NULL: not yet */
 	UT_hash_handle hh;
 };
 
@@ -21,9 +22,22 @@ struct text {
 	UT_hash_handle hh;
 };
 
+/* Frames of Python are known by what is shown of them. */
+struct pyframe_key {
+	const char *name, *file; /* kept texts: equal ones are at one address */
+	uint64_t line;
+};
+
+struct pyframe {
+	struct pyframe_key key;
+	struct sym_frame named;
+	UT_hash_handle hh;
+};
+
 struct stack_dict {
 	struct entry *by_id;
 	struct text *texts;
+	struct pyframe *pyframes;
 	struct arena *arena; /* entries, frames and texts */
 };
 
@@ -41,6 +55,7 @@ void stack_dict_free(struct stack_dict *d)
 		return;
 	HASH_CLEAR(hh, d->by_id);
 	HASH_CLEAR(hh, d->texts);
+	HASH_CLEAR(hh, d->pyframes);
 	arena_free(d->arena);
 	free(d);
 }
@@ -104,4 +119,63 @@ const struct snap_stackdef *stack_dict_find(const struct stack_dict *d, uint64_t
 	const struct entry *e = find(d, stack_id);
 
 	return e ? &e->def : NULL;
+}
+
+/* --- names --- */
+
+static const struct sym_frame *keep_pyframe(struct stack_dict *d, const struct sym_frame *f)
+{
+	struct pyframe_key key = { f->name, f->file, f->line };
+	struct pyframe *kept;
+
+	HASH_FIND(hh, d->pyframes, &key, sizeof(key), kept);
+	if (!kept) {
+		kept = arena_alloc(d->arena, 1, sizeof(*kept));
+		kept->key = key;
+		kept->named = *f;
+		HASH_ADD(hh, d->pyframes, key, sizeof(kept->key), kept);
+	}
+	return &kept->named;
+}
+
+static struct named_stack *make_named(struct arena *arena, const struct snap_stackdef *def, enum layer layer,
+				      const struct frame_list *l)
+{
+	const struct sym_frame **frames = arena_alloc(arena, l->n, sizeof(*frames));
+	struct named_stack *made = arena_alloc(arena, 1, sizeof(*made));
+
+	if (l->n)
+		memcpy(frames, l->frames, l->n * sizeof(*frames));
+	*made = (struct named_stack){ .def = def,
+				      .layer = layer,
+				      .frames = frames,
+				      .n_frames = l->n,
+				      .site = l->site,
+				      .summary = frames_summary(arena, l) };
+	return made;
+}
+
+/* Frames of Python lie in an arena that will be gone; those of sym stay. */
+static void keep_pyframes(struct stack_dict *d, struct frame_list *l)
+{
+	for (size_t i = 0; i < l->n; i++)
+		if (l->frames[i]->kind == FRAME_PYTHON)
+			l->frames[i] = keep_pyframe(d, l->frames[i]);
+}
+
+const struct named_stack *stack_dict_name(struct stack_dict *d, uint64_t stack_id, enum layer layer,
+					  const struct query *q, struct sym *sym, struct frame_list *scratch)
+{
+	struct entry *e = find(d, stack_id);
+
+	if (!e)
+		return NULL;
+	const struct named_stack **kept = &e->named[frames_mode(q, &e->def)];
+	if (*kept && (*kept)->layer == layer)
+		return *kept;
+	frames_resolve(scratch, sym, &e->def, layer, q);
+	if (*kept || !scratch->settled)
+		return make_named(scratch->arena, &e->def, layer, scratch);
+	keep_pyframes(d, scratch);
+	return *kept = make_named(d->arena, &e->def, layer, scratch);
 }

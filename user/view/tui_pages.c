@@ -179,7 +179,7 @@ static bool frames_row(const struct tui_state *st, const struct report *r, const
 
 	if (!s || row->kind != ROW_DATA || row->index >= s->n_frames)
 		return false;
-	*ret = (struct table_row){ .stack = s, .frame = &s->frames[row->index], .frame_no = row->index };
+	*ret = (struct table_row){ .stack = s, .frame = s->frames[row->index], .frame_no = row->index };
 	return true;
 }
 
