@@ -150,14 +150,17 @@ static double random_share(void)
 
 static void begin_period(const struct windows *w, struct window *x, uint64_t now)
 {
+	bool governed = windows_governed(w);
 	/* Periods differ in length: a program with a period of its own must not meet ours in step. */
-	double stretch = 0.75 + 0.5 * random_share();
+	double stretch = governed ? 0.75 + 0.5 * random_share() : 1;
 	uint64_t period = (uint64_t)((double)x->plan.period_ns * stretch);
 	uint64_t slice = x->plan.slice_ns < x->plan.period_ns ? (uint64_t)((double)x->plan.slice_ns * stretch) : period;
 
 	/* From where the last one ended, not from when we woke up: all of the time belongs to a period. */
 	x->began_ns = x->end_ns && now - x->end_ns < period ? x->end_ns : now;
 	x->end_ns = x->began_ns + period;
+	if (!governed) /* probes stay in place: periods of all end in one turn */
+		x->end_ns -= x->end_ns % period;
 	x->open_ns = slice ? x->began_ns + (uint64_t)((double)(period - slice) * random_share()) : x->end_ns;
 	x->close_ns = x->open_ns + slice;
 	x->phase = slice ? PHASE_BEFORE : PHASE_AFTER;
