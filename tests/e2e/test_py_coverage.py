@@ -25,7 +25,7 @@ def share(seen, known):
         h.check_equal(proc["python_allocator"], "pymalloc", "allocator")
         return known(proc["python_coverage"])
 
-    return seen.tool.until(look, 30, "coverage is measured").proc(pid)
+    return seen.tool.until(look, 30, "coverage is measured, and what it should be").proc(pid)
 
 
 def plain(python):
@@ -38,8 +38,7 @@ def plain(python):
 
 def inlined(python):
     with measured(python) as seen:
-        proc = share(seen, lambda c: c is not None)
-        h.check(proc["python_coverage"] < ENOUGH, f"{python.label}: {proc['python_coverage']} are seen: nothing is inlined")
+        proc = share(seen, lambda c: c is not None and c < ENOUGH)  # it is drawn at random: a single look may be lucky
         print(f"     {python.label}: {proc['python_coverage']} of the bytes are seen")
         seen.finish()
 
