@@ -7,7 +7,6 @@
 
 #define TICK_NS 1000000.0
 #define OVERHANG_TICKS 8 /* attaching and detaching: probes in place beyond the slice */
-#define SAMPLED_BODY_NS 2000.0
 #define HIT_NS (ENTRY_NS + BODY_NS)
 
 const struct hit_costs sim_costs = {

@@ -566,26 +566,6 @@ static void bodies_are_measured(void **state)
 #define on_disk(test) cmocka_unit_test_setup_teardown(test, place_make, place_remove)
 
 /* What a service pays more than a loop is the kernel's part; what is not known stays so. */
-static void prices_in_a_service(void **state)
-{
-	struct hit_costs c = { .emulated_ns = 600,
-			       .skip_ns = 0,
-			       .return_ns = 500,
-			       .nop5_ns = 400,
-			       .stepped_ns = 9000,
-			       .body_free_ns = 100,
-			       .body_python_ns = NAN };
-
-	(void)state;
-	hit_costs_in_service(&c);
-	assert_float_equal(c.emulated_ns, 600 * COLD_FACTOR, 1e-6);
-	assert_float_equal(c.return_ns, 500 * COLD_FACTOR, 1e-6);
-	assert_float_equal(c.skip_ns, 0, 1e-9);
-	assert_float_equal(c.stepped_ns, 9000, 1e-6);
-	assert_float_equal(c.body_free_ns, 100, 1e-6);
-	assert_true(isnan(c.body_python_ns));
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -603,7 +583,6 @@ int main(void)
 		cmocka_unit_test(nonsense_is_refused),
 		cmocka_unit_test(binary_and_huge_files_are_refused),
 		cmocka_unit_test(small_buffers_are_told),
-		cmocka_unit_test(prices_in_a_service),
 		cmocka_unit_test(key_of_this_machine),
 		on_disk(stored_is_loaded),
 		on_disk(broken_files_are_replaced),

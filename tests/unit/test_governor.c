@@ -403,26 +403,54 @@ static void test_stretched_periods_cost_the_same(void **state)
 
 static void test_costs_add_up(void **state)
 {
-	struct governor_look look = {
-		.period_ns = 1000000000, .hits = 1000, .returns = 100, .sampled = 100, .body_ns = 300000, .switch_ns = 7
-	};
+	struct governor_look look = { .period_ns = 1000000000,
+				      .hits = 2000,
+				      .returns = 100,
+				      .sampled = 100,
+				      .body_ns = (uint64_t)(2000 * BODY_NS), /* no colder than in calibration */
+				      .switch_ns = 7 };
+	double bodies = 2000 * BODY_NS;
 	struct hit_costs no_session = sim_costs, none = { 0 };
 
 	(void)state;
-	assert_float_equal(governor_cost_ns(&sim_costs, &look), 1000 * ENTRY_NS + 100 * RETURN_NS + 300000 + 7, 1);
+	assert_float_equal(governor_cost_ns(&sim_costs, &look), 2000 * ENTRY_NS + 100 * RETURN_NS + bodies + 7, 1);
 	no_session.skip_ns = 0;
 	no_session.emulated_ns = 600;
-	assert_float_equal(governor_cost_ns(&no_session, &look), 1000 * 600 + 100 * RETURN_NS + 300000 + 7, 1);
+	assert_float_equal(governor_cost_ns(&no_session, &look), 2000 * 600 + 100 * RETURN_NS + bodies + 7, 1);
 	look.stepped_share = 0.5;
 	assert_float_equal(governor_cost_ns(&sim_costs, &look),
-			   500 * ENTRY_NS + 500 * 19000 + 100 * RETURN_NS + 300000 + 7, 1);
+			   1000 * ENTRY_NS + 1000 * 19000 + 100 * RETURN_NS + bodies + 7, 1);
 	look.stepped_share = 0;
-	look.body_ns = 0; /* not measured: from calibration */
+	look.body_ns = 0; /* not measured: from calibration, and neither cold nor warm */
 	assert_float_equal(governor_cost_ns(&sim_costs, &look),
-			   1000 * (ENTRY_NS + BODY_NS) + 100 * (RETURN_NS + 2000) + 7, 1);
+			   2000 * (1.3 * ENTRY_NS + BODY_NS) + 100 * (RETURN_NS + 2000) + 7, 1);
 	/* nothing is known: more than what is known of here */
 	assert_true(governor_cost_ns(&none, &look) > governor_cost_ns(&sim_costs, &look));
 	assert_float_equal(governor_cost_ns(&sim_costs, &(struct governor_look){ .period_ns = 1 }), 0, 0);
+}
+
+static double cost_of_hits(uint64_t hits, uint64_t sampled, double body_ns)
+{
+	struct governor_look look = {
+		.period_ns = 1000000000, .hits = hits, .sampled = sampled, .body_ns = (uint64_t)((double)hits * body_ns)
+	};
+
+	return governor_cost_ns(&sim_costs, &look) / (double)hits - body_ns;
+}
+
+/* What our programs take beyond calibration tells what the kernel's part does. */
+static void test_cold_hits_cost_more(void **state)
+{
+	(void)state;
+	assert_float_equal(cost_of_hits(100000, 0, BODY_NS), ENTRY_NS, 0.1);
+	assert_float_equal(cost_of_hits(100000, 0, BODY_NS - 40), ENTRY_NS, 0.1);
+	assert_float_equal(cost_of_hits(100000, 0, BODY_NS + 60), ENTRY_NS + 120, 0.1);
+	assert_float_equal(cost_of_hits(100000, 0, BODY_NS + 5000), 3 * ENTRY_NS, 0.1);
+	/* calls that are counted take what they take */
+	assert_float_equal(cost_of_hits(100000, 10000, BODY_NS + 0.1 * SAMPLED_BODY_NS), ENTRY_NS, 0.1);
+	/* too few, or nearly all of them: it can't be told */
+	assert_float_equal(cost_of_hits(1000, 0, BODY_NS + 60), 1.3 * ENTRY_NS, 0.1);
+	assert_float_equal(cost_of_hits(100000, 30000, BODY_NS + 60), 1.3 * ENTRY_NS, 0.1);
 }
 
 /* Costs that are not known are taken too high: the budget is not burst, and still used. */
@@ -606,6 +634,7 @@ int main(void)
 		cmocka_unit_test(test_slower_while_probed),
 		cmocka_unit_test(test_stretched_periods_cost_the_same),
 		cmocka_unit_test(test_costs_add_up),
+		cmocka_unit_test(test_cold_hits_cost_more),
 		cmocka_unit_test(test_uncalibrated),
 		cmocka_unit_test(test_no_limit),
 		cmocka_unit_test(test_budget_100),

@@ -480,7 +480,6 @@ static void make_windows(struct live_source *s)
 
 	if (err)
 		log_debug("what a hit costs can't be measured: %s", strerror(-err));
-	hit_costs_in_service(&s->costs);
 	s->windows = windows_new(&o);
 	self_limit_init(&s->self, 0);
 	s->survival = survival_new(s->loader);

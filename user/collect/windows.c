@@ -10,16 +10,15 @@
 
 #include "abi.h"
 #include "collect/accounts.h"
+#include "collect/extrapolate.h"
 #include "sampling.h"
 #include "tables.h"
 #include "util/clock.h"
 #include "util/log.h"
 #include "util/mem.h"
 
-#define FADE 0.9	 /* what a period weighs one period later */
-#define STRETCH_MAX 64.0 /* no window is taken to have shown less */
-#define CUT_KNOWN 0.9	 /* of the time planned, that much was seen at least: else no error is stated */
-#define PRIOR_PERIODS 4	 /* so many periods of the supposed scatter are taken for granted */
+#define COSTS_ERROR \
+	0.15 /* of what hits are taken to cost: calibrations on different programs (make bench ARGS=calibrate) */
 
 /* The kernel side's counters of a process, and its CPU time. */
 struct reading {
@@ -39,21 +38,15 @@ struct window {
 	struct reading at_begin;
 	uint64_t attached_since_ns, attached_since_cpu_ns;
 	uint64_t attached_ns, attached_cpu_ns; /* in this period */
-	uint64_t open_len_ns;		       /* for which allocations were counted in it */
 	bool cut;
-	uint64_t cut_ns;
 	struct {
-		double planned, actual; /* lengths of windows, as sums that fade */
-	} opened;
-	struct {
-		double seen, supposed; /* squares: of differences between periods, and what alloc_var says */
-		double rate;	       /* bytes per ns in the last period */
-		double period_ns;
-		unsigned n;
-	} scatter;
+		uint64_t ns; /* since when; 0: none is open */
+		double scale;
+		struct reading at;
+	} open;
+	struct extrapolation stands_for;
 	bool looked;	    /* a window was open in this period */
 	uint64_t unseen_ns; /* periods before this one without any: the next window stands for them, too */
-	uint64_t taken_ns;
 	uint64_t share_since_ns, share_attached_ns; /* interval of windows_figures */
 	uint64_t cost_ns, cpu_ns;		    /* since windows_overhead_pct */
 	bool wanted;
@@ -165,7 +158,7 @@ static void begin_period(const struct windows *w, struct window *x, uint64_t now
 	x->close_ns = x->open_ns + slice;
 	x->phase = slice ? PHASE_BEFORE : PHASE_AFTER;
 	x->at_begin = read_counters(w, x);
-	x->attached_ns = x->attached_cpu_ns = x->open_len_ns = 0;
+	x->attached_ns = x->attached_cpu_ns = 0;
 	x->attached_since_ns = now;
 	x->attached_since_cpu_ns = x->at_begin.cpu_ns;
 	x->cut = x->looked = false;
@@ -230,30 +223,43 @@ static void detach(const struct windows *w, struct window *x)
 	x->was_away = true;
 }
 
-/*
- * What is seen in a window stands for more than its share of the time: the program is slower in it (by a factor that the governor knows, unless nearly
- * all of the window is cost), and it may end early.
- */
-static double understatement(const struct window *x)
+/* What hits cost between two readings, and what was work. */
+static struct governor_look look_between(const struct windows *w, const struct window *x, const struct reading *from,
+					 const struct reading *to)
 {
-	double slow = isnan(x->governor.slowdown) ? 1 : x->governor.slowdown;
-	double cut = x->opened.actual > 0 ? x->opened.planned / x->opened.actual : 1, ratio = slow * cut;
-
-	return ratio < 1 / STRETCH_MAX ? 1 / STRETCH_MAX : ratio > STRETCH_MAX ? STRETCH_MAX : ratio;
+	return (struct governor_look){
+		.cpu_ns = to->cpu_ns > from->cpu_ns ? to->cpu_ns - from->cpu_ns
+						    : 0, /* it ends: its clock can't be read any more */
+		.hits = to->hits - from->hits,
+		.returns = to->returns - from->returns,
+		.sampled = to->sampled - from->sampled,
+		.body_ns = to->body_ns - from->body_ns,
+		.stepped_share = attacher_stepped_share(w->opts.attacher, x->pid),
+	};
 }
 
-/* The code nearest to a scale, and the length of the window that has it exactly. */
-static uint32_t scale_of(const struct window *x, uint64_t *slice_ns)
+static double work_between(const struct windows *w, const struct window *x, const struct reading *from,
+			   const struct reading *to)
 {
-	double period = (double)(x->end_ns - x->began_ns + x->unseen_ns),
-	       want = understatement(x) * period / (double)*slice_ns;
-	double code = round(SCALE_PER_OCTAVE * log2(want));
+	struct governor_look seen = look_between(w, x, from, to);
 
-	code = code < 0 ? 0 : code > SCALE_MAX ? SCALE_MAX : code;
-	double exact = understatement(x) * period / exp2(code / SCALE_PER_OCTAVE);
-	double most = (double)(x->end_ns - x->began_ns);
-	*slice_ns = exact < most ? (uint64_t)exact : (uint64_t)most;
-	return (uint32_t)code;
+	return (double)seen.cpu_ns - governor_cost_ns(w->opts.costs, &seen);
+}
+
+/* The code nearest to the scale of a window that opens now. */
+static uint32_t scale_of(const struct windows *w, const struct window *x, uint64_t now, uint64_t slice_ns)
+{
+	struct reading r = read_counters(w, x);
+	double rest_ns = x->end_ns > now ? (double)(x->end_ns - now) : 0;
+	struct window_ahead ahead = {
+		.plain = (double)(x->end_ns - x->began_ns + x->unseen_ns) / (double)slice_ns,
+		.work_ns = work_between(w, x, &x->at_begin, &r),
+		.rest_ns = x->governor.work_outside * rest_ns,
+		.within_ns = x->governor.work_outside / x->governor.slowdown * (double)slice_ns,
+	};
+	double code = round(SCALE_PER_OCTAVE * log2(extrapolate_scale(&x->stands_for, &ahead)));
+
+	return code < 0 ? 0 : code > SCALE_MAX ? SCALE_MAX : (uint32_t)code;
 }
 
 static void open_window(const struct windows *w, struct window *x)
@@ -267,74 +273,60 @@ static void open_window(const struct windows *w, struct window *x)
 		return;
 	}
 	x->looked = true;
-	if (is_always(x)) {
-		p->scale = 0;
-		__atomic_store_n(&p->window_end_ns, WINDOW_ALWAYS, __ATOMIC_RELEASE);
-		x->close_ns = x->end_ns;
-		return;
-	}
 	p->window_end_ns = 0;
-	p->scale = scale_of(x, &slice);
 	uint64_t now = mono_ns();
-	x->close_ns = now + slice;
-	x->open_len_ns = slice;
+	p->scale = is_always(x) ? 0 : scale_of(w, x, now, slice);
+	x->close_ns = is_always(x) ? x->end_ns : now + slice;
 	if (x->end_ns < x->close_ns)
 		x->end_ns = x->close_ns;
-	__atomic_store_n(&p->window_end_ns, x->close_ns, __ATOMIC_RELEASE);
+	x->open.at = read_counters(w, x);
+	x->open.scale = exp2((double)p->scale / SCALE_PER_OCTAVE);
+	x->open.ns = now;
+	__atomic_store_n(&p->window_end_ns, is_always(x) ? WINDOW_ALWAYS : x->close_ns, __ATOMIC_RELEASE);
+}
+
+/* What it has seen so far. The kernel has closed it, maybe some time ago: of what was done since it opened, only the part up to there. */
+static struct window_seen seen_in_window(const struct windows *w, const struct window *x, uint64_t now)
+{
+	struct reading r = read_counters(w, x);
+	double unit = (double)w->opts.sample_bytes / SAMPLE_VAR_UNIT, since = (double)(now - x->open.ns);
+	double part = !is_always(x) && x->close_ns < now ? (double)(x->close_ns - x->open.ns) / since : 1;
+
+	return (struct window_seen){
+		.scale = x->open.scale,
+		.work_ns = part * work_between(w, x, &x->open.at, &r),
+		.bytes = (double)(r.booked_bytes - x->open.at.booked_bytes),
+		.var = (double)(r.booked_var - x->open.at.booked_var) * unit * unit,
+	};
+}
+
+static void close_window(const struct windows *w, struct window *x, uint64_t now)
+{
+	if (!x->open.ns)
+		return;
+	struct window_seen seen = seen_in_window(w, x, now);
+	extrapolate_window(&x->stands_for, &seen);
+	x->open.ns = 0;
 }
 
 /* --- what a period taught --- */
 
-/* Of windows that were cut short, less was seen than their scale supposes. */
-static void learn_opened(struct window *x)
-{
-	if (!x->open_len_ns) /* none was planned, or probes were always in place */
-		return;
-	uint64_t actual = x->cut && x->cut_ns < x->close_ns ? x->open_len_ns - (x->close_ns - x->cut_ns)
-							    : x->open_len_ns;
-
-	x->opened.planned = x->opened.planned * FADE + (double)x->open_len_ns;
-	x->opened.actual = x->opened.actual * FADE + (double)actual;
-}
-
-static void learn_scatter(const struct windows *w, struct window *x, const struct reading *now, uint64_t period_ns)
-{
-	double period = (double)period_ns, rate = (double)(now->booked_bytes - x->at_begin.booked_bytes) / period;
-	double unit = (double)w->opts.sample_bytes / SAMPLE_VAR_UNIT;
-	double supposed = (double)(now->booked_var - x->at_begin.booked_var) * unit * unit;
-
-	if (x->scatter.n++) {
-		double d = rate - x->scatter.rate;
-		x->scatter.seen = x->scatter.seen * FADE + d * d / 2 * period * x->scatter.period_ns;
-		x->scatter.supposed = x->scatter.supposed * FADE + supposed;
-	}
-	x->scatter.rate = rate;
-	x->scatter.period_ns = period;
-}
-
 static void end_period(struct windows *w, struct window *x, uint64_t now)
 {
+	close_window(w, x, now);
 	count_attached(x, now);
 	struct reading r = read_counters(w, x);
-	struct governor_look seen = {
-		.period_ns = now - x->began_ns,
-		.attached_ns = x->attached_ns,
-		.cpu_ns = r.cpu_ns - x->at_begin.cpu_ns,
-		.attached_cpu_ns = x->attached_cpu_ns,
-		.hits = r.hits - x->at_begin.hits,
-		.returns = r.returns - x->at_begin.returns,
-		.sampled = r.sampled - x->at_begin.sampled,
-		.body_ns = r.body_ns - x->at_begin.body_ns,
-		.stepped_share = attacher_stepped_share(w->opts.attacher, x->pid),
-		.cut = x->cut,
-	};
+	struct governor_look seen = look_between(w, x, &x->at_begin, &r);
+
+	seen.period_ns = now - x->began_ns;
+	seen.attached_ns = x->attached_ns;
+	seen.attached_cpu_ns = x->attached_cpu_ns;
+	seen.cut = x->cut;
 	uint64_t cost = (uint64_t)governor_cost_ns(w->opts.costs, &seen);
 
 	x->cost_ns += cost;
 	x->cpu_ns += seen.cpu_ns;
-	learn_opened(x);
-	if (x->looked)
-		learn_scatter(w, x, &r, seen.period_ns + x->unseen_ns);
+	extrapolate_period(&x->stands_for, (double)seen.cpu_ns - (double)cost);
 	x->unseen_ns = x->looked ? 0 : x->unseen_ns + seen.period_ns;
 	x->plan = governor_step(&x->governor, w->opts.costs, &seen);
 	log_debug("pid %u: hits %llu cost %.3f ms cpu %.3f ms attached %.3f of %.3f ms: %.2f %%; next: slice %.3f of "
@@ -351,6 +343,7 @@ static uint64_t step_one(struct windows *w, struct window *x, uint64_t now)
 		open_window(w, x);
 	if (x->phase == PHASE_OPEN && now >= x->close_ns) {
 		x->phase = PHASE_AFTER;
+		close_window(w, x, now);
 		if (!is_always(x))
 			detach(w, x);
 	}
@@ -383,8 +376,8 @@ void windows_spent(struct windows *w, uint32_t account, uint64_t now)
 	if (!x || !x->attached || !windows_governed(w))
 		return;
 	x->cut = true;
-	x->cut_ns = now;
 	x->phase = PHASE_AFTER;
+	close_window(w, x, now);
 	detach(w, x);
 	if (is_always(x)) /* nothing was planned behind it */
 		x->end_ns = now;
@@ -398,7 +391,7 @@ static struct window *take(struct windows *w, uint32_t account, uint32_t pid, ui
 
 	x->account = account;
 	x->pid = pid;
-	x->share_since_ns = x->taken_ns = now;
+	x->share_since_ns = now;
 	governor_init(&x->governor, w->opts.exact ? 0 : w->opts.budget_pct);
 	x->plan = x->governor.plan;
 	HASH_ADD(hh, w->all, account, sizeof(x->account), x);
@@ -427,17 +420,17 @@ void windows_sync(struct windows *w, const struct window_wish *list, size_t n, u
 	}
 }
 
-/*
- * The window of the period under way has been already, and stands for what is yet to come, or it has not: of P, of which e is over, P - e is too much with the
- * chance e/P, and e too little with the chance (P - e)/P. The mean is right; this is the standard deviation, as a part of all the time so far.
- */
-static double edge_error(const struct window *x, uint64_t now)
+/* The period under way, whose window has been already or has not; and what cost is taken for work, or work for cost. */
+static double edge_error(const struct windows *w, const struct window *x, uint64_t now)
 {
-	double over = (double)(now - x->began_ns + x->unseen_ns),
-	       period = (double)(x->end_ns - x->began_ns + x->unseen_ns);
-	double all = (double)(now - x->taken_ns);
+	struct reading r = read_counters(w, x);
+	struct window_seen open = x->open.ns ? seen_in_window(w, x, now) : (struct window_seen){ 0 };
+	double cost = isnan(x->governor.cost_within) ? 0 : x->governor.cost_within;
 
-	return !x->was_away || over >= period || all <= 0 ? 0 : sqrt(over * (period - over)) / all;
+	if (!x->was_away)
+		return 0;
+	return hypot(extrapolate_edge(&x->stands_for, work_between(w, x, &x->at_begin, &r), open.scale * open.work_ns),
+		     COSTS_ERROR * cost / (1 - cost));
 }
 
 bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct window_figures *ret)
@@ -447,28 +440,18 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 	if (!x)
 		return false;
 	count_attached(x, now);
-	double since = (double)(now - x->share_since_ns),
-	       prior = PRIOR_PERIODS * x->scatter.supposed / (x->scatter.n ? x->scatter.n : 1);
-	/*
-	 * Nearly all of the window is cost, or windows are cut, which they are when much is allocated: by how much too little is seen can't be
-	 * told, nor how far off that is.
-	 */
-	bool blind = x->was_away && x->scatter.n > 2 &&
-		     ((x->governor.mode == GOVERNOR_SLICES && isnan(x->governor.slowdown)) ||
-		      x->opened.actual < CUT_KNOWN * x->opened.planned);
-	/* Of one or two windows nothing can be said. */
-	double spread = x->scatter.n > 2 ? sqrt((x->scatter.seen + prior) / (x->scatter.supposed + prior + 1)) : NAN;
-	if (blind)
-		spread = NAN;
-	else if (spread < 1)
-		spread = 1;
+	double since = (double)(now - x->share_since_ns);
+	/* Nearly all of the window is cost: how much work it stands for can't be told, nor how far off that is. */
+	bool blind = x->governor.mode == GOVERNOR_SLICES && isnan(x->governor.slowdown);
+
 	*ret = (struct window_figures){
 		.overhead_pct = x->governor.overhead_pct,
 		.attached_share = since > 0 ? (double)x->share_attached_ns / since : x->attached,
-		.spread = x->was_away ? spread : 1,
-		.edge = edge_error(x, now),
+		.spread = !x->was_away ? 1
+			  : blind      ? NAN
+				       : extrapolate_spread(&x->stands_for),
+		.edge = edge_error(w, x, now),
 		.whole = !x->was_away,
-		.pages = x->governor.mode == GOVERNOR_PAGES,
 		.rate = x->plan.rate,
 		.lever = governor_lever_name(&x->governor),
 	};

@@ -1,14 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * When the probes of each process are in place. Carries out what the governor plans: in each period a slice at a random moment, in it a window in which
- * allocations are counted, with a scale that makes up for the rest of the time. The kernel side closes the window by its own clock, so its length is exact
- * however late we wake up; its scale is settled before it opens, so what is counted in it is right in the mean.
- *
- * A window slows what it watches. A program that has no CPU time to spare does less in it than outside, and would be counted too low; so scales are
- * raised by how much slower it was lately (struct governor, slowdown).
- *
- * How far estimates scatter from window to window is measured: alloc_var supposes that blocks come one by one; where they come in
- * bursts, totals of neighbouring periods differ by more, and standard errors are raised by as much.
+ * allocations are counted, with a scale that makes up for the rest of the time (collect/extrapolate.h). The kernel side closes the window by its own
+ * clock, so its length is exact however late we wake up; its scale is settled before it opens, so what is counted in it is right in the mean.
  */
 #ifndef TIDEMARK_COLLECT_WINDOWS_H
 #define TIDEMARK_COLLECT_WINDOWS_H
@@ -58,9 +52,8 @@ struct window_figures {
 	double overhead_pct;   /* of the process's CPU time, over the last 10 s or so; NAN: not known yet */
 	double attached_share; /* of the time since the last call */
 	double spread;	       /* standard errors are to be multiplied by it; >= 1 */
-	double edge;	       /* error of totals that all stacks share, as a part of them: the period under way */
+	double edge;	       /* error of totals that all stacks share, as a part of them */
 	bool whole;	       /* it was never without probes: live figures need no survival */
-	bool pages;	       /* too dear: only the layers below are observed now */
 	uint32_t rate;	       /* sampling rate now */
 	const char *lever;     /* what holds the cost, in words */
 };

@@ -503,11 +503,3 @@ int calibrate_kept(const struct features *f, struct hit_costs *ret)
 
 	return load_kept(f, &k, false, ret);
 }
-
-void hit_costs_in_service(struct hit_costs *c)
-{
-	double *kernel_part[] = { &c->emulated_ns, &c->nop5_ns, &c->skip_ns, &c->return_ns };
-
-	for (size_t i = 0; i < ARRAY_SIZE(kernel_part); i++)
-		*kernel_part[i] *= COLD_FACTOR;
-}

@@ -44,14 +44,6 @@ int calibrate_kernel(const struct features *f, struct hit_costs *ret, bool *ret_
 /* Only what was kept: 0; -ENOENT or another -errno: nothing that is of use. */
 int calibrate_kept(const struct features *f, struct hit_costs *ret);
 
-/*
- * What hits cost a service, from what they cost a loop that does nothing else: between two hits a service has its caches and branch predictors for
- * itself, and finds them cold behind each. A gunicorn worker with Flask lost 23 to 29 % of its throughput where the loop's prices said 17 to 18 %
- * (tests/bench, --mode auto --budget 0; Linux 6.18, a virtual machine); a loop of malloc and free loses nothing more. Between the two.
- */
-#define COLD_FACTOR 1.3
-void hit_costs_in_service(struct hit_costs *c);
-
 /* Are the bodies known? */
 bool hit_costs_complete(const struct hit_costs *c);
 

@@ -58,6 +58,8 @@ struct governor {
 	 * cost (SLOWDOWN_SHARE) that no figure can be given: what was seen is then too low by more than fourfold.
 	 */
 	double slowdown;
+	double work_outside; /* CPU time less cost, per wall time, outside of slices; NAN as slowdown */
+	double cost_within;  /* share of cost in the CPU time within slices; NAN as slowdown */
 	/*
 	 * >= 1, written by the owner: periods are so many times longer. For when placing probes takes too much of our own CPU time
 	 * (probe/self_limit.h); the target pays the same.
