@@ -217,6 +217,35 @@ static void test_own_rss(void **state)
 	assert_true(pages_after.shared < pages_after.resident && pages_after.shared * 4096 > 100000);
 }
 
+/* What the pages alone tell, and where status has to be asked. */
+static void test_rss_follows_pages(void **state)
+{
+	const struct proc_pages before = { .resident = 100, .shared = 40 };
+	const struct proc_rss read = { 100 * 4096, 60 * 4096, 30 * 4096, 10 * 4096, 0 };
+	struct proc_rss rss = read;
+
+	(void)state;
+	assert_true(proc_rss_follow(&rss, &before, &before));
+	assert_memory_equal(&rss, &read, sizeof(rss));
+	/* Status was read a moment after the pages, and had more: what the pages say now is the truth all the same. */
+	rss.rss_bytes += 3 * 4096;
+	rss.anon_bytes += 3 * 4096;
+	assert_true(proc_rss_follow(&rss, &before, &(struct proc_pages){ 105, 40 }));
+	assert_int_equal(rss.rss_bytes, 105 * 4096);
+	assert_int_equal(rss.anon_bytes, 65 * 4096);
+	assert_int_equal(rss.file_bytes, 30 * 4096);
+	assert_int_equal(rss.shmem_bytes, 10 * 4096);
+	rss = read;
+	assert_false(proc_rss_follow(&rss, &before, &(struct proc_pages){ 99, 40 }));  /* freed, or in swap now */
+	assert_false(proc_rss_follow(&rss, &before, &(struct proc_pages){ 101, 41 })); /* of a file, or shared */
+	assert_false(proc_rss_follow(&rss, &before, &(struct proc_pages){ 100, 39 }));
+	rss.swap_bytes = 4096;
+	assert_true(proc_rss_follow(&rss, &before, &before));
+	assert_false(proc_rss_follow(&rss, &before, &(struct proc_pages){ 101, 40 })); /* new, or from swap */
+	rss.swap_bytes = 0;
+	assert_memory_equal(&rss, &read, sizeof(rss));
+}
+
 static void test_gone_process(void **state)
 {
 	struct proc_stat st;
@@ -459,6 +488,7 @@ int main(void)
 		cmocka_unit_test(test_own_stat),
 		cmocka_unit_test(test_cpu_ticks_grow),
 		cmocka_unit_test(test_own_rss),
+		cmocka_unit_test(test_rss_follows_pages),
 		cmocka_unit_test(test_gone_process),
 		cmocka_unit_test(test_guard),
 		cmocka_unit_test(test_cmdline),

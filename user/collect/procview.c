@@ -13,10 +13,7 @@
 #define STATUS_NS 10000000000ull
 #define PAGES_FDS_MAX 1024 /* of more processes the dearer file is read each time */
 
-/*
- * What kind a page is of stands in the dearer file alone. It is read again where the number of pages has changed, and now and then:
- * as many pages may have come of one kind as went of another.
- */
+/* The dearer file is read where the cheaper one does not tell, and now and then: as many pages may have come of one kind as went of another. */
 static void refresh_rss(struct follow *f, struct watched *w, uint64_t now_ns)
 {
 	struct proc_pages pages = { 0 };
@@ -27,14 +24,13 @@ static void refresh_rss(struct follow *f, struct watched *w, uint64_t now_ns)
 	}
 	if (w->rss.fd > 0 && proc_read_pages(w->rss.fd, &pages))
 		return;
-	if (w->rss.fd > 0 && w->rss.known && now_ns - w->rss.read_ns < STATUS_NS &&
-	    !memcmp(&pages, &w->rss.pages, sizeof(pages)))
-		return;
-	if (proc_read_rss(w->pid, &w->rss.rss))
+	bool told = w->rss.fd > 0 && w->rss.known && now_ns - w->rss.read_ns < STATUS_NS &&
+		    proc_rss_follow(&w->rss.rss, &w->rss.pages, &pages);
+	if (!told && proc_read_rss(w->pid, &w->rss.rss))
 		return;
 	w->rss.known = true;
 	w->rss.pages = pages;
-	w->rss.read_ns = now_ns;
+	w->rss.read_ns = told ? w->rss.read_ns : now_ns;
 }
 
 static void read_memory(struct follow *f, struct watched *w, struct snap_proc *p, uint64_t now_ns)

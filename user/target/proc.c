@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "util/clock.h"
 #include "util/fs.h"
@@ -205,6 +206,18 @@ int proc_read_pages(int fd, struct proc_pages *ret)
 	}
 	*ret = (struct proc_pages){ .resident = field[1], .shared = field[2] };
 	return 0;
+}
+
+bool proc_rss_follow(struct proc_rss *rss, const struct proc_pages *before, const struct proc_pages *now)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	bool came = now->resident > before->resident;
+
+	if (now->shared != before->shared || now->resident < before->resident || (came && rss->swap_bytes))
+		return false;
+	rss->rss_bytes = now->resident * page;
+	rss->anon_bytes = (now->resident - now->shared) * page;
+	return true;
 }
 
 /* RLIMIT_AS ("Max address space" of /proc/PID/limits: soft limit first) or overcommit mode 2. */

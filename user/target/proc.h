@@ -34,6 +34,12 @@ struct proc_pages {
 };
 int proc_open_pages(uint32_t pid); /* the descriptor */
 int proc_read_pages(int fd, struct proc_pages *ret);
+/*
+ * Brings figures that were read with the pages `before` up to date with those of now, which tell exactly what is resident and what of that is not
+ * anonymous: as long as the latter stays as it is, so do files and shared memory, and while anonymous pages only come, none went to swap. false: they
+ * do not tell, status has to be read.
+ */
+bool proc_rss_follow(struct proc_rss *rss, const struct proc_pages *before, const struct proc_pages *now);
 
 /* Arguments joined by spaces, unprintable bytes as '?'; an empty cmdline gives "". Caller frees. */
 int proc_read_cmdline(uint32_t pid, char **ret);
