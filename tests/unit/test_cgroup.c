@@ -138,18 +138,27 @@ static void test_own_membership(void **state)
 {
 	_cleanup_(freep) char *name = NULL;
 	_cleanup_(freep) char *text = NULL;
+	struct cgroup_limits *limits = cgroup_limits_new();
+	struct cgroup_group *one = NULL, *same = NULL, *none = NULL;
 	char want[4096];
 
 	(void)state;
 	assert_int_equal(fs_read_all("/proc/self/cgroup", 1 << 16, &text, NULL), 0);
-	assert_int_equal(cgroup_of_pid((uint32_t)getpid(), &name), 0);
+	assert_int_equal(cgroup_group_of_pid(limits, (uint32_t)getpid(), &one), 0);
+	name = xstrdup(cgroup_group_name(one));
 	assert_int_equal(name[0], '/');
 	/* It is one of the lines, or "/" when there is nothing to show. */
 	snprintf(want, sizeof(want), ":%s\n", name);
 	assert_true(!strcmp(name, "/") || strstr(text, want));
-	char *none = NULL;
-	assert_int_equal(cgroup_of_pid(4194303, &none), -ESRCH);
+	assert_int_equal(cgroup_group_of_pid(limits, 4194303, &none), -ESRCH);
 	assert_null(none);
+	/* One group for all that are in it, until the last of them drops it. */
+	assert_int_equal(cgroup_group_of_pid(limits, (uint32_t)getpid(), &same), 0);
+	assert_ptr_equal(same, one);
+	cgroup_group_drop(limits, one);
+	assert_string_equal(cgroup_group_name(same), name);
+	cgroup_group_drop(limits, same);
+	cgroup_limits_free(limits);
 	uint64_t limit = 5;
 	assert_int_equal(cgroup_memory_limit(4194303, &limit, NULL), -ESRCH);
 	assert_int_equal(limit, 5);
@@ -269,9 +278,12 @@ static void check_hierarchy(const char *controller)
 	check_members(&g, inside, outside);
 	if (!controller) {
 		/* A group of v2 is what is shown, whatever v1 says. */
-		_cleanup_(freep) char *name = NULL;
-		assert_int_equal(cgroup_of_pid((uint32_t)inside, &name), 0);
+		struct cgroup_limits *limits = cgroup_limits_new();
+		struct cgroup_group *of = NULL;
+		assert_int_equal(cgroup_group_of_pid(limits, (uint32_t)inside, &of), 0);
+		const char *name = cgroup_group_name(of);
 		assert_true(strlen(name) > 3 && !strcmp(name + strlen(name) - 3, "/in"));
+		cgroup_limits_free(limits); /* and what is left in it */
 	}
 	end_child(inside);
 	end_child(outside);
@@ -313,14 +325,17 @@ static void check_limit(pid_t pid, uint64_t want)
 	assert_int_equal(again, want);
 }
 
-/* Answers are kept for a while, and then asked for again. */
+/* Answers are kept for a while, and then asked for again; all processes of a group share one. */
 static void check_kept_limit(struct cgroup_limits *c, pid_t pid, uint64_t now_ns, uint64_t want)
 {
+	struct cgroup_group *g = NULL;
 	uint64_t limit = 0, used = 0;
 
-	assert_int_equal(cgroup_limits_find(c, (uint32_t)pid, now_ns, &limit, &used), 0);
+	assert_int_equal(cgroup_group_of_pid(c, (uint32_t)pid, &g), 0);
+	assert_int_equal(cgroup_group_limit(c, g, now_ns, &limit, &used), 0);
 	assert_int_equal(limit, want);
 	assert_true(used < want);
+	cgroup_group_drop(c, g);
 }
 
 static void check_limits(const char *controller, const char *file)
@@ -331,11 +346,13 @@ static void check_limits(const char *controller, const char *file)
 	if (!make_group(controller, &g))
 		skip();
 	struct cgroup_limits *limits = cgroup_limits_new();
+	struct cgroup_group *kept = NULL, *gone = NULL;
 	pid_t pid = start_child();
 	/* v2 without the memory controller has no such file; where it is there, it has to be handed down. */
 	(void)write_file(g.outer, "cgroup.subtree_control", "+memory");
 	bool can = move(pid, g.inner) && write_file(g.outer, file, "67108864");
 	if (can) {
+		assert_int_equal(cgroup_group_of_pid(limits, (uint32_t)pid, &kept), 0);
 		check_limit(pid, 64 << 20); /* an ancestor's */
 		check_kept_limit(limits, pid, 1, 64 << 20);
 		assert_true(write_file(g.inner, file, "33554432"));
@@ -346,7 +363,8 @@ static void check_limits(const char *controller, const char *file)
 		check_kept_limit(limits, pid, CGROUP_LIMITS_NS + 1, 16 << 20);
 	}
 	end_child(pid);
-	assert_int_equal(cgroup_limits_find(limits, 4194303, 1, &before, &used), -ESRCH);
+	assert_int_equal(cgroup_group_of_pid(limits, 4194303, &gone), -ESRCH);
+	cgroup_group_drop(limits, kept);
 	cgroup_limits_free(limits);
 	assert_true(remove_group(&g));
 	assert_int_equal(cgroup_memory_limit((uint32_t)getpid(), &before, &used), 0);

@@ -23,12 +23,13 @@ static void watched_free(struct follow *f, struct watched *w)
 {
 	HASH_DELETE(hh, f->all, w);
 	HASH_DELETE(by_id, f->ids, w);
+	f->changed = true;
 	if (w->rss.fd > 0) {
 		(void)close(w->rss.fd);
 		f->pages_fds--;
 	}
 	free(w->cmdline);
-	free(w->cgroup);
+	cgroup_group_drop(f->limits, w->cgroup);
 	free(w->py_alloc);
 	pycoverage_free(w->py_coverage);
 	free(w);
@@ -112,7 +113,7 @@ static struct watched *watched_add(struct follow *f, const struct proc_key *id, 
 	w->id = *id;
 	w->flags = flags;
 	w->ppid = ppid;
-	w->files_changed = w->names_changed = true;
+	w->files_changed = w->names_changed = f->changed = true;
 	w->python_looks = flags & PROC_LATE ? 1 : PYTHON_LOOKS;
 	w->py_alloc_looks = PYTHON_LOOKS;
 	HASH_ADD(hh, f->all, account, sizeof(w->account), w);
@@ -370,6 +371,7 @@ int follow_scan_one(struct follow *f, struct watched *w)
 	_cleanup_(mappings_done) struct mappings maps = { 0 };
 
 	w->files_changed = false;
+	w->looked_ns = w->scan_ns = mono_ns();
 	places_stale(f->places, &w->id);
 	if (mappings_read(w->pid, &maps))
 		return 0; /* gone: its exit is on its way */
@@ -387,7 +389,9 @@ void follow_prepare(struct follow *f)
 	for (struct watched *w = f->all; w; w = w->hh.next) {
 		_cleanup_(mappings_done) struct mappings maps = { 0 };
 
-		if (mappings_read(w->pid, &maps) == 0)
+		if (!(w->flags & (PROC_HEAP | PROC_PYTHON)))
+			(void)follow_scan_one(f, w); /* nothing is attached for it: this is all that there is to do */
+		else if (mappings_read(w->pid, &maps) == 0)
 			images_scan(f->images, w->account, &w->id, &maps);
 	}
 }
@@ -408,6 +412,7 @@ void follow_zoom(struct follow *f, struct watched *w, bool in)
 {
 	w->flags = in ? w->flags | PROC_HEAP : w->flags & ~(uint32_t)PROC_HEAP;
 	accounts_set_flags(f->accounts, w->account, in ? PROC_HEAP : 0, in ? 0 : PROC_HEAP);
+	f->changed = true;
 	if (in)
 		w->files_changed = true;
 	else
@@ -417,13 +422,13 @@ void follow_zoom(struct follow *f, struct watched *w, bool in)
 }
 
 /* A process may be gone before it can be looked at: it has at least the name that the kernel gave with the event. */
-static void name_at_birth(struct watched *w, const struct event *e, const struct watched *parent)
+static void name_at_birth(struct follow *f, struct watched *w, const struct event *e, const struct watched *parent)
 {
 	snprintf(w->comm, sizeof(w->comm), "%.*s", (int)sizeof(e->life.comm), e->life.comm);
 	if (parent && !w->cmdline && parent->cmdline)
 		w->cmdline = xstrdup(parent->cmdline);
-	if (parent && !w->cgroup && parent->cgroup)
-		w->cgroup = xstrdup(parent->cgroup);
+	if (parent && !w->cgroup)
+		w->cgroup = cgroup_group_hold(parent->cgroup);
 	if (parent) {
 		memcpy(w->python, parent->python, sizeof(w->python));
 		w->python_looks = parent->files_changed ? PYTHON_LOOKS : parent->python_looks;
@@ -432,7 +437,7 @@ static void name_at_birth(struct watched *w, const struct event *e, const struct
 			*w->py_alloc = *parent->py_alloc;
 		}
 	}
-	follow_names(w);
+	follow_names(f, w);
 }
 
 /* A look at the kernel's table may have found it before its event was read. */
@@ -448,7 +453,7 @@ static void on_fork(struct follow *f, const struct event *e)
 	if (e->life.flags & PROC_BORROWS_MM)
 		return; /* accounted to the owner of its memory until it execs */
 	struct watched *w = watched_of_event(f, e, e->life.other.pid);
-	name_at_birth(w, e, follow_find_account(f, e->other_account));
+	name_at_birth(f, w, e, follow_find_account(f, e->other_account));
 	/* Links for the whole host hold for it already; its executable mappings are its parent's. */
 	w->files_changed = attacher_scope(f->attacher) == SCOPE_PROCESS;
 	images_born(f->images, w->account);
@@ -468,7 +473,7 @@ static void on_exec(struct follow *f, const struct event *e)
 		account_ended(f, before);
 		watched_free(f, before);
 	}
-	name_at_birth(watched_of_event(f, e, 0), e, NULL);
+	name_at_birth(f, watched_of_event(f, e, 0), e, NULL);
 }
 
 static void on_exit_event(struct follow *f, const struct event *e)
@@ -479,24 +484,29 @@ static void on_exit_event(struct follow *f, const struct event *e)
 		return;
 	w->kernel = e->final;
 	w->state = PROC_EXITED;
+	f->changed = true;
 	attacher_drop_pid(f->attacher, w->pid);
+}
+
+/* What was mapped before the last look began has been seen by it. */
+static void files_changed(struct follow *f, const struct event *e)
+{
+	struct watched *w = follow_find_account(f, e->account);
+
+	if (w && e->ts_ns > w->scan_ns)
+		w->files_changed = f->changed = true;
 }
 
 static void on_mmap(struct follow *f, const struct event *e)
 {
-	struct watched *w = e->map.prot & PROT_EXEC && e->map.fd >= 0 ? follow_find_account(f, e->account) : NULL;
-
-	if (w)
-		w->files_changed = true;
+	if (e->map.prot & PROT_EXEC && e->map.fd >= 0)
+		files_changed(f, e);
 }
 
 /* Code that the kernel side has no rows for: most often a library that was opened where mapping calls are not observed. */
 static void on_layout(struct follow *f, const struct event *e)
 {
-	struct watched *w = follow_find_account(f, e->account);
-
-	if (w)
-		w->files_changed = true;
+	files_changed(f, e);
 }
 
 void follow_event(struct follow *f, const struct event *e)
@@ -522,7 +532,57 @@ static void take_figures(struct follow *f, const struct proc *p)
 	w->seen = true;
 }
 
-#define RENAME_NS 10000000000ull /* programs set their own title; looked at this often */
+/* Programs set their own title, most of them once, when they have started; some all the time. */
+#define RENAME_NS 10000000000ull
+#define RENAME_MAX_NS (8 * RENAME_NS)
+#define REGROUP_NS 10000000000ull /* one control group's limit is shown until it is seen in another */
+
+static bool same_text(const char *a, const char *b)
+{
+	return a && b ? !strcmp(a, b) : a == b;
+}
+
+/* Did they change? */
+static bool read_titles(struct watched *w)
+{
+	struct proc_stat st;
+	char *text = NULL;
+	bool changed = false;
+
+	if (proc_read_stat(w->pid, &st) == 0) {
+		changed = strcmp(w->comm, st.comm) != 0;
+		memcpy(w->comm, st.comm, sizeof(w->comm));
+		w->ppid = st.ppid;
+	}
+	if (proc_read_cmdline(w->pid, &text) == 0) {
+		changed |= !same_text(w->cmdline, text);
+		free(w->cmdline);
+		w->cmdline = text;
+	}
+	return changed;
+}
+
+static void read_group(struct follow *f, struct watched *w)
+{
+	struct cgroup_group *group = NULL;
+
+	w->grouped_ns = mono_ns();
+	if (cgroup_group_of_pid(f->limits, w->pid, &group))
+		return;
+	cgroup_group_drop(f->limits, w->cgroup);
+	w->cgroup = group;
+}
+
+void follow_names(struct follow *f, struct watched *w)
+{
+	bool changed = read_titles(w);
+
+	w->names_changed = false;
+	w->named_ns = mono_ns();
+	w->rename_ns = changed || !w->rename_ns ? RENAME_NS : 2 * w->rename_ns;
+	w->rename_ns = w->rename_ns < RENAME_MAX_NS ? w->rename_ns : RENAME_MAX_NS;
+	read_group(f, w);
+}
 
 #define RELOOK_NS 10000000000ull
 
@@ -550,12 +610,15 @@ void follow_refresh(struct follow *f)
 			continue;
 		if (!w->seen) { /* its exit was lost with a full ring, or its event is still in it */
 			w->state = PROC_EXITED;
+			f->changed = true;
 			if (!find_pid(f, w->pid)) /* else the links are its successor's */
 				attacher_drop_pid(f->attacher, w->pid);
 			continue;
 		}
-		if (w->names_changed || mono_ns() - w->named_ns > RENAME_NS)
-			follow_names(w);
+		if (w->names_changed || mono_ns() - w->named_ns > w->rename_ns)
+			follow_names(f, w);
+		else if (mono_ns() - w->grouped_ns > REGROUP_NS)
+			read_group(f, w);
 		refresh_python(w);
 		(void)refresh_py_alloc(f, w); /* what can't be probed shows as a layer that is not observed */
 		pyseen_step(f->pyseen, w);
@@ -563,27 +626,6 @@ void follow_refresh(struct follow *f)
 			look_again(f, w);
 	}
 	images_settle(f->images);
-}
-
-void follow_names(struct watched *w)
-{
-	struct proc_stat st;
-	char *text = NULL;
-
-	w->names_changed = false;
-	w->named_ns = mono_ns();
-	if (proc_read_stat(w->pid, &st) == 0) {
-		memcpy(w->comm, st.comm, sizeof(w->comm));
-		w->ppid = st.ppid;
-	}
-	if (proc_read_cmdline(w->pid, &text) == 0) {
-		free(w->cmdline);
-		w->cmdline = text;
-	}
-	if (cgroup_of_pid(w->pid, &text) == 0) {
-		free(w->cgroup);
-		w->cgroup = text;
-	}
 }
 
 void follow_reap(struct follow *f)

@@ -26,6 +26,7 @@
 #include "target/python.h"
 #include "target/select.h"
 
+struct cgroup_group;
 struct cgroup_limits;
 struct survival;
 struct threads;
@@ -36,7 +37,8 @@ struct watched {
 	struct proc_key id;
 	uint32_t flags, ppid;
 	char comm[64];
-	char *cmdline, *cgroup;
+	char *cmdline;
+	struct cgroup_group *cgroup;	 /* NULL: not known */
 	char python[PYTHON_VERSION_MAX]; /* version of CPython; "": none, or not known (yet) */
 	uint8_t python_looks;		 /* intervals in which it is still to be looked for */
 	enum proc_state state;
@@ -48,14 +50,17 @@ struct watched {
 	struct window_figures window; /* how its calls were observed since the last look; lever NULL: they are not */
 	bool files_changed;	      /* new executable mappings: look for allocation functions */
 	bool names_changed;
-	bool seen;	     /* in the kernel's table at the last look */
-	int functions;	     /* probed for it */
-	bool scanned;	     /* its files were looked at before */
-	uint64_t late_files; /* files with functions that ran before their probes were in place */
-	bool foreign;	     /* 32-bit */
-	bool maps_kept;	     /* for the tests' oracle, if it is at work */
-	const char *unsafe;  /* why no return probes; NULL: safe */
-	uint64_t named_ns, looked_ns;
+	bool seen;		       /* in the kernel's table at the last look */
+	int functions;		       /* probed for it */
+	bool scanned;		       /* its files were looked at before */
+	uint64_t late_files;	       /* files with functions that ran before their probes were in place */
+	bool foreign;		       /* 32-bit */
+	bool maps_kept;		       /* for the tests' oracle, if it is at work */
+	const char *unsafe;	       /* why no return probes; NULL: safe */
+	uint64_t named_ns, grouped_ns; /* names, control group were read last */
+	uint64_t rename_ns;	       /* so long until they are read again */
+	uint64_t looked_ns;	       /* its mappings were read last */
+	uint64_t scan_ns; /* when its files began to be looked at last: events before that tell nothing new */
 	struct {
 		bool known;
 		int fd;			 /* to read pages; 0: none */
@@ -63,9 +68,6 @@ struct watched {
 		uint64_t read_ns;
 		struct proc_rss rss;
 	} rss; /* as last read: what an exited process is reported with */
-	struct {
-		uint64_t read_ns, bytes, used_bytes;
-	} limit;
 	UT_hash_handle hh, by_id;
 };
 
@@ -80,6 +82,7 @@ struct follow {
 	struct threads *threads;
 	struct cgroup_limits *limits;
 	size_t pages_fds; /* kept by processes */
+	bool changed; /* a process came, went, or has other files or flags: what depends on that is to be brought up to date */
 	struct survival *survival;
 	struct pyseen *pyseen;
 	const struct target *target;
@@ -114,7 +117,7 @@ int follow_scan_one(struct follow *f, struct watched *w);
 /* Once per interval: reads the kernel's figures, repairs what lost events left wrong. */
 void follow_refresh(struct follow *f);
 /* Names (comm, cmdline, cgroup), read again when they changed. */
-void follow_names(struct watched *w);
+void follow_names(struct follow *f, struct watched *w);
 /* Forgets processes that have been reported as exited. */
 void follow_reap(struct follow *f);
 

@@ -147,13 +147,22 @@ static void sync_windows(struct live_source *s)
 	windows_sync(s->windows, wishes, n, mono_ns());
 }
 
+/* All that goes through the processes one by one; most events (a mapping of data) change nothing of that. */
+static void catch_up(struct live_source *s)
+{
+	if (!s->follow.changed)
+		return;
+	s->follow.changed = false;
+	sync_windows(s);
+	keep_maps(s, true);
+	(void)follow_scan(&s->follow); /* a file that can't be probed shows as a process without functions */
+}
+
 static void drain(struct live_source *s)
 {
 	ring_reader_consume(s->ring); /* what it could not hold was counted by the kernel side */
-	sync_windows(s);
 	hits_drain(s->hits);
-	keep_maps(s, true);
-	(void)follow_scan(&s->follow); /* a file that can't be probed shows as a process without functions */
+	catch_up(s);
 	step_windows(s);
 }
 
@@ -202,8 +211,7 @@ static void look_for_survivors(struct live_source *s, uint64_t now)
 /* Not all that drain does: who ended since is to be reported first. */
 static void look_into_zoomed(struct live_source *s)
 {
-	sync_windows(s);
-	(void)follow_scan(&s->follow); /* what can't be probed shows as a process without functions */
+	catch_up(s);
 	step_windows(s);
 }
 
@@ -403,7 +411,7 @@ static int check_functions(struct live_source *s, char **ret_why)
 	for (struct watched *w = s->follow.all; w && s->opts.heap; w = w->hh.next) {
 		if (w->functions || w->state != PROC_RUNNING || !is_named(s->opts.target, w->pid))
 			continue;
-		follow_names(w);
+		follow_names(&s->follow, w);
 		*ret_why = w->foreign ? xasprintf("\"%s\" (pid %u) is a 32-bit process: only x86-64 is supported; "
 						  "--mode pages shows its memory",
 						  w->comm, w->pid)

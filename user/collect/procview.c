@@ -9,7 +9,6 @@
 #include "target/proc.h"
 #include "util/arena.h"
 
-#define LIMIT_NS CGROUP_LIMITS_NS /* limits change seldom: read this often */
 #define STATUS_NS 10000000000ull
 #define PAGES_FDS_MAX 1024 /* of more processes the dearer file is read each time */
 
@@ -48,15 +47,10 @@ static void read_memory(struct follow *f, struct watched *w, struct snap_proc *p
 	p->swap_bytes = rss->swap_bytes;
 }
 
-static void read_limit(struct cgroup_limits *limits, struct watched *w, struct snap_proc *p, uint64_t now_ns)
+static void read_limit(struct follow *f, const struct watched *w, struct snap_proc *p, uint64_t now_ns)
 {
-	if (w->state == PROC_RUNNING && (!w->limit.read_ns || now_ns - w->limit.read_ns > LIMIT_NS)) {
-		w->limit.read_ns = now_ns;
-		if (cgroup_limits_find(limits, w->pid, now_ns, &w->limit.bytes, &w->limit.used_bytes))
-			w->limit.bytes = w->limit.used_bytes = UNKNOWN_U64;
-	}
-	p->limit_bytes = w->limit.bytes;
-	p->limit_used_bytes = w->limit.used_bytes;
+	if (!w->cgroup || cgroup_group_limit(f->limits, w->cgroup, now_ns, &p->limit_bytes, &p->limit_used_bytes))
+		p->limit_bytes = p->limit_used_bytes = UNKNOWN_U64;
 }
 
 static void read_layers(struct watched *w, struct ranges *r, struct snap_proc *p, bool map)
@@ -88,7 +82,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->ppid = w->ppid;
 		p->comm = arena_strdup(arena, w->comm);
 		p->cmdline = arena_strdup(arena, w->cmdline ? w->cmdline : "");
-		p->cgroup = arena_strdup(arena, w->cgroup ? w->cgroup : "");
+		p->cgroup = arena_strdup(arena, w->cgroup ? cgroup_group_name(w->cgroup) : "");
 		p->python = w->python[0] ? arena_strdup(arena, w->python) : NULL;
 		p->python_refused = images_python_refused(f->images, w->id.image);
 		p->py_allocator = w->flags & PROC_PYTHON && w->py_alloc ? py_allocator_name(w->py_alloc->kind) : NULL;
@@ -108,7 +102,7 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		p->live_unknown = w->unsafe != NULL || !(w->flags & (PROC_HEAP | PROC_PYTHON)) ||
 				  (w->window.lever && !w->window.whole && !w->survivors);
 		read_memory(f, w, p, now_ns);
-		read_limit(f->limits, w, p, now_ns);
+		read_limit(f, w, p, now_ns);
 		read_layers(w, r, p, map);
 		p->faults_counted = w->flags & f->flags & PROC_PAGE;
 		p->given_back_bytes = w->kernel.given_back_bytes;

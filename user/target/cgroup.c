@@ -435,20 +435,16 @@ int cgroup_has_pid(const struct cgroup *c, uint32_t pid)
 	return name && below(name, c->name);
 }
 
-int cgroup_of_pid(uint32_t pid, char **ret_name)
+/* What is shown of a membership. Caller frees. */
+static char *name_in(const char *membership)
 {
-	_cleanup_(freep) char *text = NULL;
-	int err = read_membership(pid, &text);
+	char *name = membership_name(membership, is_v2_line, NULL);
 
-	if (err)
-		return err;
-	char *name = membership_name(text, is_v2_line, NULL);
 	if (!name || !strcmp(name, "/")) {
 		free(name);
-		name = membership_name(text, is_memory_line, NULL);
+		name = membership_name(membership, is_memory_line, NULL);
 	}
-	*ret_name = name ? name : xstrdup("/");
-	return 0;
+	return name ? name : xstrdup("/");
 }
 
 struct limit {
@@ -513,17 +509,19 @@ int cgroup_memory_limit(uint32_t pid, uint64_t *ret_limit_bytes, uint64_t *ret_u
 	return 0;
 }
 
-/* Of all processes with this text in /proc/PID/cgroup. */
-struct known_limit {
-	char *membership;
+/* All processes with this text in /proc/PID/cgroup. */
+struct cgroup_group {
+	char *membership, *name;
+	uint32_t users;
+	uint64_t read_ns; /* 0: the limit was not looked at */
 	struct limit limit;
 	UT_hash_handle hh;
 };
 
 struct cgroup_limits {
 	struct hierarchies mounts;
-	struct known_limit *known;
-	uint64_t read_ns; /* 0: nothing is known */
+	struct cgroup_group *groups;
+	uint64_t read_ns; /* of the mounts; 0: nothing is known */
 };
 
 struct cgroup_limits *cgroup_limits_new(void)
@@ -531,61 +529,81 @@ struct cgroup_limits *cgroup_limits_new(void)
 	return xcalloc(1, sizeof(struct cgroup_limits));
 }
 
-static void limits_forget(struct cgroup_limits *c)
+static void group_free(struct cgroup_limits *c, struct cgroup_group *g)
 {
-	struct known_limit *k = c->known, *next;
-
-	HASH_CLEAR(hh, c->known); /* the table; its elements stay linked */
-	for (; k; k = next) {
-		next = k->hh.next;
-		free(k->membership);
-		free(k);
-	}
-	hierarchies_done(&c->mounts);
-	c->mounts = (struct hierarchies){ 0 };
-	c->known = NULL;
-	c->read_ns = 0;
+	HASH_DEL(c->groups, g);
+	free(g->membership);
+	free(g->name);
+	free(g);
 }
 
 void cgroup_limits_free(struct cgroup_limits *c)
 {
-	if (c)
-		limits_forget(c);
+	struct cgroup_group *g, *next;
+
+	if (!c)
+		return;
+	HASH_ITER(hh, c->groups, g, next)
+		group_free(c, g);
+	hierarchies_done(&c->mounts);
 	free(c);
 }
 
-/* Takes the text over. */
-static struct known_limit *limit_add(struct cgroup_limits *c, char *membership)
+struct cgroup_group *cgroup_group_hold(struct cgroup_group *g)
 {
-	struct known_limit *k = xcalloc(1, sizeof(*k));
-
-	*k = (struct known_limit){ .membership = membership, .limit = limit_of(&c->mounts, membership) };
-	HASH_ADD_KEYPTR(hh, c->known, k->membership, strlen(k->membership), k);
-	return k;
+	if (g)
+		g->users++;
+	return g;
 }
 
-int cgroup_limits_find(struct cgroup_limits *c, uint32_t pid, uint64_t now_ns, uint64_t *ret_limit_bytes,
-		       uint64_t *ret_used_bytes)
+void cgroup_group_drop(struct cgroup_limits *c, struct cgroup_group *g)
+{
+	if (g && --g->users == 0)
+		group_free(c, g);
+}
+
+const char *cgroup_group_name(const struct cgroup_group *g)
+{
+	return g->name;
+}
+
+int cgroup_group_of_pid(struct cgroup_limits *c, uint32_t pid, struct cgroup_group **ret)
 {
 	_cleanup_(freep) char *text = NULL;
-	struct known_limit *k = NULL;
+	struct cgroup_group *g = NULL;
 	int err = read_membership(pid, &text);
 
-	if (!err && (!c->read_ns || now_ns - c->read_ns >= CGROUP_LIMITS_NS)) {
-		limits_forget(c);
-		struct hierarchies mounts = { 0 };
-		err = hierarchies_read(&mounts);
-		c->mounts = mounts;
-		c->read_ns = err ? 0 : now_ns;
-	}
 	if (err)
 		return err;
-	HASH_FIND_STR(c->known, text, k);
-	if (!k) {
-		k = limit_add(c, text);
+	HASH_FIND_STR(c->groups, text, g);
+	if (!g) {
+		g = xcalloc(1, sizeof(*g));
+		g->name = name_in(text);
+		g->membership = text;
 		text = NULL;
+		HASH_ADD_KEYPTR(hh, c->groups, g->membership, strlen(g->membership), g);
 	}
-	*ret_limit_bytes = k->limit.bytes;
-	*ret_used_bytes = k->limit.used_bytes;
+	*ret = cgroup_group_hold(g);
+	return 0;
+}
+
+int cgroup_group_limit(struct cgroup_limits *c, struct cgroup_group *g, uint64_t now_ns, uint64_t *ret_limit_bytes,
+		       uint64_t *ret_used_bytes)
+{
+	if (!c->read_ns || now_ns - c->read_ns >= CGROUP_LIMITS_NS) {
+		struct hierarchies mounts = { 0 };
+		int err = hierarchies_read(&mounts);
+		if (err)
+			return err;
+		hierarchies_done(&c->mounts);
+		c->mounts = mounts;
+		c->read_ns = now_ns;
+	}
+	if (!g->read_ns || now_ns - g->read_ns >= CGROUP_LIMITS_NS) {
+		g->limit = limit_of(&c->mounts, g->membership);
+		g->read_ns = now_ns;
+	}
+	*ret_limit_bytes = g->limit.bytes;
+	*ret_used_bytes = g->limit.used_bytes;
 	return 0;
 }

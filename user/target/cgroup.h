@@ -35,24 +35,30 @@ int cgroup_list_pids(const struct cgroup *c, uint32_t **ret, size_t *ret_n);
 int cgroup_has_pid(const struct cgroup *c, uint32_t pid);
 
 /*
- * What /proc/PID/cgroup says: the path shown to the user (v2 unless it is "/", else v1 memory, else "/"). Caller frees.
- */
-int cgroup_of_pid(uint32_t pid, char **ret_name);
-
-/*
  * The tightest memory limit that holds for the process, over all ancestors, v2 memory.max and v1
  * memory.limit_in_bytes. No limit: UINT64_MAX in both. *ret_used (optional): usage in the group that has this
  * limit.
  */
 int cgroup_memory_limit(uint32_t pid, uint64_t *ret_limit_bytes, uint64_t *ret_used_bytes);
 
-/* The same for many processes: those of one group share an answer, which is CGROUP_LIMITS_NS old at most. */
+/*
+ * The same for many processes: those with the same text in /proc/PID/cgroup are one group, whose limit is read once for all of them and is
+ * CGROUP_LIMITS_NS old at most. Which group a process is in is read by cgroup_group_of_pid alone.
+ */
 #define CGROUP_LIMITS_NS 5000000000ull
 
 struct cgroup_limits;
 struct cgroup_limits *cgroup_limits_new(void);
-void cgroup_limits_free(struct cgroup_limits *c);
-int cgroup_limits_find(struct cgroup_limits *c, uint32_t pid, uint64_t now_ns, uint64_t *ret_limit_bytes,
+void cgroup_limits_free(struct cgroup_limits *c); /* its groups too */
+
+/* Counted: each that was got or held is dropped, but for those that are left when all go. */
+struct cgroup_group;
+int cgroup_group_of_pid(struct cgroup_limits *c, uint32_t pid, struct cgroup_group **ret); /* -ESRCH: gone */
+struct cgroup_group *cgroup_group_hold(struct cgroup_group *g);				   /* NULL: NULL */
+void cgroup_group_drop(struct cgroup_limits *c, struct cgroup_group *g);
+const char *cgroup_group_name(
+	const struct cgroup_group *g); /* as shown to the user: v2 unless it is "/", else v1 memory, else "/" */
+int cgroup_group_limit(struct cgroup_limits *c, struct cgroup_group *g, uint64_t now_ns, uint64_t *ret_limit_bytes,
 		       uint64_t *ret_used_bytes);
 
 #endif
