@@ -47,6 +47,8 @@ static const struct snap_pyframe python_names[] = {
 	{ "helper", "/srv/lib/helper.py", 0, false },
 };
 
+static int named_of_libc;
+
 /* One buffer for all, as sym may reuse its own: who keeps the pointer reads the next frame's name. 'i' and 'w' are inlined into main. */
 size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_frame **ret)
 {
@@ -55,10 +57,18 @@ size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_f
 	assert_null(s);
 	memset(buf, 0, sizeof(buf));
 	buf[0] = names[f->addr];
+	named_of_libc += buf[0].module && !strcmp(buf[0].module, LIBC);
 	if (buf[0].inlined)
 		buf[1] = names['m'];
 	*ret = buf;
 	return buf[0].inlined ? 2 : 1;
+}
+
+/* A module has the number of its frame. */
+const char *sym_module_path(const struct sym *s, uint32_t module)
+{
+	assert_null(s);
+	return names[module].module;
 }
 
 struct example {
@@ -73,7 +83,10 @@ struct shown {
 	struct snap_pyframe python[16];
 };
 
-static void show(struct shown *s, const struct example *e, bool innermost)
+typedef void resolver(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
+		      const struct query *q);
+
+static void show(struct shown *s, const struct example *e, resolver *resolve)
 {
 	struct query q = { .native_only = e->native_only, .python_only = e->python_only };
 	struct snap_stackdef def = { .site = e->layer == LAYER_MAP ? "mmap" : "malloc",
@@ -85,10 +98,11 @@ static void show(struct shown *s, const struct example *e, bool innermost)
 		s->list.arena = arena_new();
 	for (const char *c = e->native; *c; c++)
 		s->frames[def.n_frames++] = (struct snap_frame){ .addr = (uint64_t)*c,
+								 .module = (uint32_t)*c,
 								 .eval = *c == 'L' ? EVAL_LOOP : EVAL_NONE };
 	for (const char *c = e->python ? e->python : ""; *c; c++)
 		s->python[def.n_python++] = python_names[*c - '0'];
-	(innermost ? frames_resolve_innermost : frames_resolve)(&s->list, NULL, &def, e->layer, &q);
+	resolve(&s->list, NULL, &def, e->layer, &q);
 }
 
 static void shown_free(struct shown *s)
@@ -113,17 +127,21 @@ static void assert_frames(const struct example *e, const char *wanted, const cha
 	struct shown *s = xcalloc(1, sizeof(*s));
 	char text[1024];
 
-	show(s, e, false);
+	show(s, e, frames_resolve);
 	names_of(&s->list, text, sizeof(text));
 	assert_string_equal(text, wanted);
 	assert_string_equal(s->list.site, site);
 	/* The innermost frame alone is the same one. */
 	size_t n = s->list.n;
 	struct sym_frame innermost = n ? *s->list.frames[0] : (struct sym_frame){ 0 };
-	show(s, e, true);
+	const char *summary = frames_summary(s->list.arena, &s->list);
+	show(s, e, frames_resolve_innermost);
 	assert_int_equal(s->list.n > 0, n > 0);
 	if (n)
 		assert_memory_equal(s->list.frames[0], &innermost, sizeof(innermost));
+	/* So is what the summary takes. */
+	show(s, e, frames_resolve_telling);
+	assert_string_equal(frames_summary(s->list.arena, &s->list), summary);
 	shown_free(s);
 }
 
@@ -220,7 +238,7 @@ static void python_frames_say_where(void **state)
 	const struct sym_frame *const *f;
 
 	(void)state;
-	show(s, &e, false);
+	show(s, &e, frames_resolve);
 	f = s->list.frames;
 	assert_int_equal(f[0]->kind, FRAME_PYTHON);
 	assert_string_equal(f[0]->file, "/srv/app.py");
@@ -263,8 +281,37 @@ static void summaries_name_the_programs_own_code(void **state)
 	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
 		struct shown *s = xcalloc(1, sizeof(*s));
 
-		show(s, &rows[i].e, false);
+		show(s, &rows[i].e, frames_resolve);
 		assert_string_equal(frames_summary(s->list.arena, &s->list), rows[i].summary);
+		show(s, &rows[i].e, frames_resolve_telling);
+		assert_string_equal(frames_summary(s->list.arena, &s->list), rows[i].summary);
+		shown_free(s);
+	}
+}
+
+/* Nor are the C library's frames named for a summary that another frame gives. */
+static void summaries_name_no_more_than_they_need(void **state)
+{
+	static const struct {
+		struct example e;
+		int of_libc;
+	} rows[] = {
+		{ { "ccm", NULL, .layer = LAYER_HEAP }, 0 }, { { "cvm", NULL, .layer = LAYER_HEAP }, 0 },
+		{ { "aAy", NULL, .layer = LAYER_MAP }, 0 },  { { "oLc", "02", .layer = LAYER_HEAP }, 0 },
+		{ { "oLc", "2", .layer = LAYER_HEAP }, 0 },  { { "ccc", NULL, .layer = LAYER_HEAP }, 1 },
+		{ { "cwm", NULL, .layer = LAYER_HEAP }, 1 }, /* an operator that may be the site, or not */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_SIZE(rows); i++) {
+		struct shown *s = xcalloc(1, sizeof(*s));
+
+		show(s, &rows[i].e, frames_resolve);
+		const char *whole = frames_summary(s->list.arena, &s->list);
+		named_of_libc = 0;
+		show(s, &rows[i].e, frames_resolve_telling);
+		assert_string_equal(frames_summary(s->list.arena, &s->list), whole);
+		assert_int_equal(named_of_libc, rows[i].of_libc);
 		shown_free(s);
 	}
 }
@@ -301,6 +348,7 @@ int main(void)
 		cmocka_unit_test(inlined_frames_are_in_place),
 		cmocka_unit_test(python_frames_say_where),
 		cmocka_unit_test(summaries_name_the_programs_own_code),
+		cmocka_unit_test(summaries_name_no_more_than_they_need),
 		cmocka_unit_test(a_stack_may_have_no_site),
 	};
 

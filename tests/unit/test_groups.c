@@ -38,6 +38,14 @@ size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_f
 	return 1;
 }
 
+/* No module is known. */
+const char *sym_module_path(const struct sym *s, uint32_t module)
+{
+	assert_null(s);
+	(void)module;
+	return NULL;
+}
+
 #define MAX_STACKS 512
 
 struct world {

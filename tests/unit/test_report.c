@@ -39,6 +39,14 @@ size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_f
 	return 1;
 }
 
+/* No module is known. */
+const char *sym_module_path(const struct sym *s, uint32_t module)
+{
+	assert_null(s);
+	(void)module;
+	return NULL;
+}
+
 /* --- a world made by hand; everything in it dies with world_done, but for the dictionary and the query --- */
 
 struct world {
@@ -265,6 +273,7 @@ static void only_the_opened_process_has_all_its_stacks(void **state)
 		for (uint64_t i = 1; i <= 2; i++)
 			add_stack(&w, p, LAYER_MAP, i << 4 | LAYER_MAP, i);
 	}
+	define(&w, 2 << 4 | LAYER_MAP, "mmap", AT_SETTLED, AT_SETTLED, -1);
 	w.query.only_opened = true;
 	for (uint32_t pid = 0; pid <= 2; pid++) { /* 0: none is opened */
 		w.query.opened = pid ? w.procs[pid - 1].snap->id : (struct proc_key){ 0 };
@@ -274,6 +283,9 @@ static void only_the_opened_process_has_all_its_stacks(void **state)
 			assert_int_equal(r->procs[k].n_stacks, is_opened ? 5 : 2);
 			assert_int_equal(r->procs[k].n_stacks_total, 5);
 			assert_int_equal(r->procs[k].stacks[0].stack_id, 2 << 4 | LAYER_MAP);
+			/* Of the others a row has one line. */
+			assert_string_equal(r->procs[k].stacks[0].summary, "settled");
+			assert_int_equal(r->procs[k].stacks[0].n_frames, is_opened ? 2 : 0);
 		}
 		report_free(r);
 	}

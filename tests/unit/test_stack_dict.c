@@ -27,6 +27,14 @@ size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_f
 	return 1;
 }
 
+/* No module is known. */
+const char *sym_module_path(const struct sym *s, uint32_t module)
+{
+	assert_null(s);
+	(void)module;
+	return NULL;
+}
+
 static void dictionary_copies_and_keeps_the_first(void **state)
 {
 	struct stack_dict *d = stack_dict_new();
@@ -97,6 +105,14 @@ static void each_way_to_show_a_stack_is_kept(void **state)
 		assert_ptr_equal(stack_dict_name(d, i < 3 ? 0x12 : 0x22, LAYER_HEAP, q, NULL, &l), n);
 		assert_int_equal(resolved, 0);
 		shown[i / 3][i % 3] = n;
+		/* The summary alone is kept apart: it is known before the rest is named. */
+		const struct named_stack *alone = stack_dict_sum_up(d, i < 3 ? 0x12 : 0x22, LAYER_HEAP, q, NULL, &l);
+		resolved = 0;
+		assert_ptr_equal(stack_dict_sum_up(d, i < 3 ? 0x12 : 0x22, LAYER_HEAP, q, NULL, &l), alone);
+		assert_int_equal(resolved, 0);
+		assert_ptr_not_equal(alone, n);
+		assert_string_equal(alone->summary, n->summary);
+		assert_null(stack_dict_sum_up(d, 0x99, LAYER_HEAP, q, NULL, &l));
 		/* Another layer's rules hide other frames. */
 		assert_ptr_not_equal(stack_dict_name(d, 0x12, LAYER_MAP, q, NULL, &l), n);
 		assert_null(stack_dict_name(d, 0x99, LAYER_HEAP, q, NULL, &l));

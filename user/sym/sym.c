@@ -205,9 +205,16 @@ static struct slot *make_slot(struct sym *s, const struct snap_frame *f)
 	return slot;
 }
 
-static struct module *module_of(struct sym *s, uint32_t id)
+static struct module *module_of(const struct sym *s, uint32_t id)
 {
 	return id && id < s->n_modules && s->modules[id].path ? &s->modules[id] : NULL;
+}
+
+const char *sym_module_path(const struct sym *s, uint32_t module)
+{
+	const struct module *m = module_of(s, module);
+
+	return m ? m->path : NULL;
 }
 
 /* Where names belong to: the call, not what follows it. */

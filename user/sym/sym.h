@@ -55,6 +55,9 @@ void sym_set_budget(struct sym *s, uint64_t ns);
  */
 size_t sym_resolve(struct sym *s, const struct snap_frame *f, const struct sym_frame **ret);
 
+/* As the target names it, known without looking into it; NULL: this id is not known. */
+const char *sym_module_path(const struct sym *s, uint32_t module);
+
 /* Demangles C++ and Rust; NULL if it isn't a mangled name. Caller frees. */
 char *sym_demangle(const char *name);
 

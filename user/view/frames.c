@@ -156,10 +156,15 @@ static bool add_leaf(struct frame_list *l, struct sym *sym, const struct snap_st
 	return false;
 }
 
-static void add_merged(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum merge_mode mode)
+static size_t merge(struct frame_list *l, const struct snap_stackdef *def, enum merge_mode mode)
 {
 	l->merged = grow_to(l->merged, &l->merged_cap, (size_t)def->n_frames + def->n_python, sizeof(*l->merged));
-	size_t n = merge_frames(def, mode, l->merged);
+	return merge_frames(def, mode, l->merged);
+}
+
+static void add_merged(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum merge_mode mode)
+{
+	size_t n = merge(l, def, mode);
 
 	for (size_t i = 0; i < n; i++) {
 		const struct merged_frame *f = &l->merged[i];
@@ -249,6 +254,56 @@ static const struct sym_frame *most_telling(const struct frame_list *l)
 		if (l->frames[i]->kind == FRAME_PYTHON)
 			return l->frames[i];
 	return l->frames[0];
+}
+
+/* Leaves the program's own frame alone in the list. 1; 0: it is none; -1: only the whole list tells. */
+static int add_own(struct frame_list *l, struct sym *sym, const struct snap_frame *f, enum layer layer)
+{
+	const struct sym_frame of_file = { .name = "",
+					   .module = sym_module_path(sym, f->module),
+					   .kind = FRAME_NATIVE };
+	size_t first = l->n;
+
+	if (is_runtime(&of_file))
+		return 0;
+	add_native(l, sym, f);
+	for (size_t i = first; i < l->n; i++) {
+		if (is_runtime(l->frames[i]))
+			continue;
+		if (lift_rules[layer].is_wrapper && lift_rules[layer].is_wrapper(l->frames[i]->name))
+			return -1; /* whether it counts depends on what stands before it */
+		l->frames[0] = l->frames[i];
+		l->n = 1;
+		return 1;
+	}
+	l->n = first;
+	return 0;
+}
+
+void frames_resolve_telling(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
+			    const struct query *q)
+{
+	size_t n = merge(l, def, frames_mode(q, def));
+	int found = 0;
+
+	begin(l, def);
+	for (size_t i = 0; i < n && !found; i++) {
+		const struct merged_frame *f = &l->merged[i];
+
+		if (!f->python) {
+			found = add_own(l, sym, &def->frames[f->index], layer);
+			continue;
+		}
+		add_python(l, &def->python[f->index]);
+		found = !is_runtime(l->frames[l->n - 1]);
+		if (found)
+			l->frames[0] = l->frames[l->n - 1];
+		l->n = 1; /* the first of Python's, if there is nothing better */
+	}
+	if (found < 0)
+		frames_resolve(l, sym, def, layer, q);
+	else if (!l->n)
+		frames_resolve_innermost(l, sym, def, layer, q);
 }
 
 const char *frames_summary(struct arena *arena, const struct frame_list *l)

@@ -44,6 +44,13 @@ void frames_resolve(struct frame_list *l, struct sym *sym, const struct snap_sta
 void frames_resolve_innermost(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
 			      const struct query *q);
 
+/*
+ * Of the same list what its summary needs. Frames of the runtime are known by their file: they are not named unless there is nothing else, and their debug
+ * information is large.
+ */
+void frames_resolve_telling(struct frame_list *l, struct sym *sym, const struct snap_stackdef *def, enum layer layer,
+			    const struct query *q);
+
 /* One line for the list: the first frame that is the program's own code, "load_table main.c:12", else the first one; never NULL. */
 const char *frames_summary(struct arena *arena, const struct frame_list *l);
 

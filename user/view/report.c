@@ -138,10 +138,17 @@ static int compare_procs(const void *va, const void *vb)
 
 /* --- frames --- */
 
-static void add_frames(struct builder *b, struct report_stack *row)
+/* Is more of it looked at than its row among the others? */
+static bool is_looked_at(const struct builder *b, const struct model_proc *p)
 {
-	const struct named_stack *named = stack_dict_name(b->stacks, row->stack_id, row->layer, b->q, b->sym,
-							  &b->frames);
+	return !b->q->only_opened || same_proc(&b->q->opened, &p->snap->id);
+}
+
+/* looked_at: frames and site, too; else the summary alone. */
+static void add_frames(struct builder *b, struct report_stack *row, bool looked_at)
+{
+	const struct named_stack *named = (looked_at ? stack_dict_name : stack_dict_sum_up)(
+		b->stacks, row->stack_id, row->layer, b->q, b->sym, &b->frames);
 
 	if (!named) {
 		row->cut = CUT_UNKNOWN;
@@ -149,14 +156,16 @@ static void add_frames(struct builder *b, struct report_stack *row)
 		return;
 	}
 	const struct snap_stackdef *def = named->def;
-	row->site = named->site;
 	row->complete = def->complete;
 	row->cut = def->complete ? CUT_NONE : def->cut < CUT_NR ? (enum stack_cut)def->cut : CUT_UNKNOWN;
 	row->has_python = def->n_python > 0;
 	row->python_cut = def->python_cut < CUT_NR ? (enum stack_cut)def->python_cut : CUT_UNKNOWN;
+	row->summary = named->summary;
+	if (!looked_at)
+		return;
+	row->site = named->site;
 	row->frames = named->frames;
 	row->n_frames = named->n_frames;
-	row->summary = named->summary;
 }
 
 /* --- rows --- */
@@ -198,7 +207,7 @@ static void build_stack(struct builder *b, const struct model_proc *p, const str
 		.leak = s->leak,
 		.file_bytes = s->snap->file_bytes,
 	};
-	add_frames(b, row);
+	add_frames(b, row, is_looked_at(b, p));
 }
 
 static bool is_alerted(const struct model *m, const struct snap_stack *s)
@@ -208,12 +217,6 @@ static bool is_alerted(const struct model *m, const struct snap_stack *s)
 		    same_proc(&m->alerts[i].id, &s->id))
 			return true;
 	return false;
-}
-
-/* Is more of it looked at than its row among the others? */
-static bool is_looked_at(const struct builder *b, const struct model_proc *p)
-{
-	return !b->q->only_opened || same_proc(&b->q->opened, &p->snap->id);
 }
 
 /* Drops what is over the limit of its layer, but for what an alert names: its reader has to find it. Returns how many stay. */

@@ -12,8 +12,9 @@
 #include "util/mem.h"
 
 struct entry {
-	struct snap_stackdef def;		   /* key: def.stack_id */
-	const struct named_stack *named[MERGE_NR]; /* NULL: not yet */
+	struct snap_stackdef def;		     /* key: def.stack_id */
+	const struct named_stack *named[MERGE_NR];   /* NULL: not yet */
+	const struct named_stack *telling[MERGE_NR]; /* the same for its summary alone */
 	UT_hash_handle hh;
 };
 
@@ -163,19 +164,32 @@ static void keep_pyframes(struct stack_dict *d, struct frame_list *l)
 			l->frames[i] = keep_pyframe(d, l->frames[i]);
 }
 
+static const struct named_stack *name(struct stack_dict *d, struct entry *e, enum layer layer, const struct query *q,
+				      struct sym *sym, struct frame_list *scratch, bool whole)
+{
+	const struct named_stack **kept = &(whole ? e->named : e->telling)[frames_mode(q, &e->def)];
+
+	if (*kept && (*kept)->layer == layer)
+		return *kept;
+	(whole ? frames_resolve : frames_resolve_telling)(scratch, sym, &e->def, layer, q);
+	if (*kept || !scratch->settled)
+		return make_named(scratch->arena, &e->def, layer, scratch);
+	keep_pyframes(d, scratch);
+	return *kept = make_named(d->arena, &e->def, layer, scratch);
+}
+
 const struct named_stack *stack_dict_name(struct stack_dict *d, uint64_t stack_id, enum layer layer,
 					  const struct query *q, struct sym *sym, struct frame_list *scratch)
 {
 	struct entry *e = find(d, stack_id);
 
-	if (!e)
-		return NULL;
-	const struct named_stack **kept = &e->named[frames_mode(q, &e->def)];
-	if (*kept && (*kept)->layer == layer)
-		return *kept;
-	frames_resolve(scratch, sym, &e->def, layer, q);
-	if (*kept || !scratch->settled)
-		return make_named(scratch->arena, &e->def, layer, scratch);
-	keep_pyframes(d, scratch);
-	return *kept = make_named(d->arena, &e->def, layer, scratch);
+	return e ? name(d, e, layer, q, sym, scratch, true) : NULL;
+}
+
+const struct named_stack *stack_dict_sum_up(struct stack_dict *d, uint64_t stack_id, enum layer layer,
+					    const struct query *q, struct sym *sym, struct frame_list *scratch)
+{
+	struct entry *e = find(d, stack_id);
+
+	return e ? name(d, e, layer, q, sym, scratch, false) : NULL;
 }

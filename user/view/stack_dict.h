@@ -37,5 +37,8 @@ struct named_stack {
  */
 const struct named_stack *stack_dict_name(struct stack_dict *d, uint64_t stack_id, enum layer layer,
 					  const struct query *q, struct sym *sym, struct frame_list *scratch);
+/* The same for its summary alone, which needs few of its names: frames and site are not those of the stack. */
+const struct named_stack *stack_dict_sum_up(struct stack_dict *d, uint64_t stack_id, enum layer layer,
+					    const struct query *q, struct sym *sym, struct frame_list *scratch);
 
 #endif
