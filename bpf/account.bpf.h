@@ -171,16 +171,40 @@ static __always_inline int bucket_take(struct live_bucket *b, __u64 key, struct 
 	return 0;
 }
 
+/* Global functions: the verifier goes through the retries once. */
+__noinline int filter_add(__u64 key)
+{
+	return live_filter_add(live_filter, key);
+}
+
+__noinline int filter_remove(__u64 key)
+{
+	live_filter_remove(live_filter, key);
+	return 0;
+}
+
 __noinline int live_take(__u64 key, struct live_block *ret)
 {
 	if (!ret)
 		return 0;
 	struct live_bucket *b = bucket_at(live_place(key, 0, cfg.live_buckets));
+	int taken = b && bucket_take(b, key, ret);
 
-	if (b && bucket_take(b, key, ret))
-		return 1;
-	b = bucket_at(live_place(key, 1, cfg.live_buckets));
-	return b && bucket_take(b, key, ret);
+	if (!taken) {
+		b = bucket_at(live_place(key, 1, cfg.live_buckets));
+		taken = b && bucket_take(b, key, ret);
+	}
+	if (taken && live_is_filtered(ret))
+		(void)filter_remove(key);
+	return taken;
+}
+
+/* The same for a block that most likely is not there. */
+static __always_inline int live_take_sampled(const struct proc *p, __u64 key, struct live_block *ret)
+{
+	if (!p->unsampled && !live_filter_has(live_filter, key))
+		return 0;
+	return live_take(key, ret);
 }
 
 /* Without branches: the verifier would follow each of the 2^8 ways through them. */
@@ -216,11 +240,13 @@ __noinline int live_put(__u64 key, struct live_block *block)
 	struct live_bucket *a = bucket_at(live_place(key, 0, cfg.live_buckets));
 	struct live_bucket *b = bucket_at(live_place(key, 1, cfg.live_buckets));
 
-	if (!a || !b || !block)
+	if (!a || !b || !block || (live_is_filtered(block) && !filter_add(key)))
 		return 0;
-	if (bucket_taken(a) <= bucket_taken(b))
-		return bucket_put(a, key, block) || bucket_put(b, key, block);
-	return bucket_put(b, key, block) || bucket_put(a, key, block);
+	int is_put = bucket_taken(a) <= bucket_taken(b) ? bucket_put(a, key, block) || bucket_put(b, key, block)
+							: bucket_put(b, key, block) || bucket_put(a, key, block);
+	if (!is_put && live_is_filtered(block))
+		(void)filter_remove(key);
+	return is_put;
 }
 
 /*
@@ -263,6 +289,8 @@ __noinline int book_alloc(struct proc *p, __u32 layer_rate, __u64 addr, __u64 by
 	__s64 live_now = __sync_fetch_and_add(&p->live_bytes[layer & 3], (__s64)w.bytes) + (__s64)w.bytes;
 
 	__sync_fetch_and_add(&s->alloc_count, w.count);
+	if (!rate && !p->unsampled)
+		p->unsampled = 1;
 	if (rate) {
 		__sync_fetch_and_add(&s->alloc_var, w.var);
 		__sync_fetch_and_add(&p->booked_bytes, w.bytes);

@@ -277,7 +277,7 @@ static __always_inline void old_take(struct proc *p, enum layer layer, struct in
 	if (!c->ptr || (c->shape != SHAPE_PTR_SIZE_TO_PTR && c->shape != SHAPE_PTR_N_SIZE_TO_PTR))
 		return;
 	c->old_key = live_key(c->ptr, layer, p->account);
-	c->has_old = live_take(c->old_key, &c->old);
+	c->has_old = live_take_sampled(p, c->old_key, &c->old);
 }
 
 /*
@@ -537,7 +537,7 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	struct live_block b;
 	__u64 caller = 0;
-	if (live_take(live_key(addr, layer, p->account), &b)) {
+	if (live_take_sampled(p, live_key(addr, layer, p->account), &b)) {
 		book_free(p, layer, &b);
 		return;
 	}

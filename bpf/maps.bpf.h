@@ -20,6 +20,9 @@ __u32 next_image;
 /* Places of `sums` that are taken (include/abi.h). */
 __u64 sum_marks[SUM_MARKS];
 
+/* Which sampled blocks `live` may hold (include/abi.h). */
+__u64 live_filter[LIVE_FILTER_WORDS];
+
 /* enum probe_scope in force; set by user space. */
 __u32 scope;
 

@@ -112,6 +112,7 @@ static __always_inline void proc_fill(struct proc *p, __u32 slot, __u32 tgid, co
 	p->hits = p->returns = p->sampled = p->body_ns = p->hits_limit = p->given_back_bytes = 0;
 	p->window_end_ns = cfg.windowed ? 0 : WINDOW_ALWAYS;
 	p->scale = 0;
+	p->unsampled = 0;
 	p->code_turn = 0;
 	p->booked_bytes = p->booked_var = 0;
 	__builtin_memset(p->live_bytes, 0, sizeof(p->live_bytes));
@@ -179,14 +180,6 @@ static __always_inline struct thread_state *thread_get(__u64 flags)
 	return bpf_task_storage_get(&threads, bpf_get_current_task_btf(), 0, flags);
 }
 
-static __always_inline __u32 tgid_current(void)
-{
-	struct task_struct *task =
-		bpf_get_current_task_btf(); /* inlined by the kernel, unlike bpf_get_current_pid_tgid */
-
-	return task->tgid;
-}
-
 /* On whose record a process is booked: a child that has its parent's memory on the parent's, figures and all. */
 static __always_inline struct proc *proc_booked(struct proc *p)
 {
@@ -203,8 +196,9 @@ static __always_inline struct proc *proc_booked(struct proc *p)
  */
 static __always_inline struct proc *proc_current(struct thread_state **ret)
 {
-	__u32 tgid = tgid_current();
-	struct thread_state *t = thread_get(0);
+	struct task_struct *task = bpf_get_current_task_btf(); /* once: kernels before 7.0 call it */
+	struct thread_state *t = bpf_task_storage_get(&threads, task, 0, 0);
+	__u32 tgid = task->tgid;
 	struct proc *p;
 
 	*ret = t;

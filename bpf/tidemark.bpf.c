@@ -56,7 +56,7 @@ static __always_inline __u64 body_begin(struct cpu_stat **ret)
 	struct cpu_stat *st = bpf_map_lookup_elem(&cpu_stats, &zero);
 
 	*ret = st;
-	if (!st || ++st->runs % BODY_SAMPLE)
+	if (!st || !body_is_measured(++st->runs))
 		return 0;
 	return bpf_ktime_get_ns();
 }

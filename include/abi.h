@@ -76,7 +76,7 @@ struct proc {
 	__u64 body_ns;	     /* run time of the programs on its calls, estimated from one run of BODY_SAMPLE */
 	__u64 window_end_ns; /* CLOCK_MONOTONIC: allocations are counted until then; WINDOW_ALWAYS. Written by user space */
 	__u32 scale;	     /* of what is counted in this window (sampling.h), written by user space */
-	__u32 pad;
+	__u32 unsampled;     /* calls were counted that were not sampled: blocks may be live that no filter tells of */
 	__u64 booked_bytes,
 		booked_var; /* allocations counted, heap and python, weights and scales in them: what one window found */
 	__u64 code_turn; /* moves on when a code object of its Python is freed; below CODE_TURNS_APART: nothing tells of that. Set by user space */
@@ -109,6 +109,20 @@ struct live_bucket {
 	__u64 key[LIVE_WAYS]; /* live_key() */
 	struct live_block block[LIVE_WAYS];
 };
+
+/* Blocks with this sum are of none: user space put them there, and the programs book nothing when they go. */
+#define LIVE_GHOST_SUM 0xffffffffu
+
+/*
+ * `live_filter`: where calls are sampled, most frees are of blocks that are not in `live`, and to see that there takes two far away cache lines. So the
+ * sampled ones are counted in cells, small enough to stay in the cache, by their keys. A cell that has had LIVE_CELL_MOST blocks at once stays so. Counted
+ * before the block can be found and until it can't: a cell of 0 is the truth, any other only a reason to look.
+ */
+#define LIVE_CELLS 262144 /* a power of two */
+#define LIVE_CELL_BITS 4
+#define LIVE_CELL_MOST 15ull
+#define LIVE_CELLS_PER_WORD (64 / LIVE_CELL_BITS)
+#define LIVE_FILTER_WORDS (LIVE_CELLS / LIVE_CELLS_PER_WORD)
 
 /*
  * A stack is a pair: the native one and the Python one that goes with it, each stored once (`stacks`, `python_chains`) under a hash of what
@@ -222,8 +236,18 @@ struct event {
 };
 
 /* Value of `cpu_stats`, one per CPU. body: run time of the programs, measured on one hit of BODY_SAMPLE. */
-#define HITS_STEP 64   /* a power of two: a thread tells its process of so many hits at once */
-#define BODY_SAMPLE 61 /* odd: entries, returns and frees come in a fixed order */
+#define HITS_STEP 64 /* a power of two: a thread tells its process of so many hits at once */
+
+/*
+ * One run of BODY_SAMPLE is measured. Entries, returns and frees come in a fixed order, so not each 64th: multiples of an irrational number (the golden ratio)
+ * are as often in a given 64th of the circle in every such order. A division would be a twentieth of a short run.
+ */
+#define BODY_SAMPLE 64
+
+static inline int body_is_measured(__u64 run)
+{
+	return (__u32)run * 0x9e3779b1u < (1u << 26);
+}
 
 /* How stacks were taken. repeated: a stack that the thread showed lately, verified without unwinding. */
 struct stack_stat {

@@ -63,6 +63,73 @@ static inline __u32 live_place(__u64 key, __u32 choice, __u32 buckets)
 	return (__u32)(((choice ? h >> 32 : h & 0xffffffff) * buckets) >> 32);
 }
 
+static inline int live_is_filtered(const struct live_block *b)
+{
+	return b->rate || b->sum == LIVE_GHOST_SUM;
+}
+
+/* Blocks of one page have cells side by side: what a thread frees in a row lies together, mostly. */
+static inline __u32 live_cell(__u64 key)
+{
+	__u64 words = key >> (ACCOUNT_BITS + 1), page = words >> 9;
+	__u64 h = table_mix(page, key & ((1u << (ACCOUNT_BITS + 1)) - 1));
+
+	return (__u32)((h >> 32) + (words >> 1)) & (LIVE_CELLS - 1);
+}
+
+static inline __u64 *live_cell_word(__u64 *filter, __u32 cell)
+{
+	return &filter[cell / LIVE_CELLS_PER_WORD];
+}
+
+static inline __u32 live_cell_shift(__u32 cell)
+{
+	return cell % LIVE_CELLS_PER_WORD * LIVE_CELL_BITS;
+}
+
+static inline int live_filter_has(__u64 *filter, __u64 key)
+{
+	__u32 cell = live_cell(key);
+
+	return (*(volatile __u64 *)live_cell_word(filter, cell) >> live_cell_shift(cell) & LIVE_CELL_MOST) != 0;
+}
+
+#define LIVE_CELL_RETRIES 4
+
+/* 0: others changed the word each time; the block must not become findable then. */
+static inline int live_filter_add(__u64 *filter, __u64 key)
+{
+	__u32 cell = live_cell(key), shift = live_cell_shift(cell);
+	__u64 *word = live_cell_word(filter, cell), was = *(volatile __u64 *)word;
+
+	for (int i = 0; i < LIVE_CELL_RETRIES; i++) {
+		if ((was >> shift & LIVE_CELL_MOST) == LIVE_CELL_MOST)
+			return 1;
+		__u64 now = __sync_val_compare_and_swap(word, was, was + (1ull << shift));
+		if (now == was)
+			return 1;
+		was = now;
+	}
+	return 0;
+}
+
+/* For a block that was added and is not in the table any more. What others keep it from taking away stays: it only costs. */
+static inline void live_filter_remove(__u64 *filter, __u64 key)
+{
+	__u32 cell = live_cell(key), shift = live_cell_shift(cell);
+	__u64 *word = live_cell_word(filter, cell), was = *(volatile __u64 *)word;
+
+	for (int i = 0; i < LIVE_CELL_RETRIES; i++) {
+		__u64 n = was >> shift & LIVE_CELL_MOST;
+		if (!n || n == LIVE_CELL_MOST)
+			return;
+		__u64 now = __sync_val_compare_and_swap(word, was, was - (1ull << shift));
+		if (now == was)
+			return;
+		was = now;
+	}
+}
+
 /* The pair's id; tid 0: of all threads. Without Python frames it is the native stack's own. */
 static inline __u64 stack_id_of(__u64 native, __u64 python, __u32 tid, __u32 layer)
 {

@@ -234,6 +234,23 @@ static inline void books_check_live(const struct live_bucket *b)
 	}
 }
 
+/* The filter has each sampled block once, and nothing else. Not for tests in which a cell was full. */
+static inline void books_check_filter(void)
+{
+	__u64 *filter = calloc(LIVE_FILTER_WORDS, sizeof(*filter));
+
+	assert_non_null(filter);
+	for_each_elem(&live, e)
+	{
+		const struct live_bucket *b = e->value;
+		for (int i = 0; i < LIVE_WAYS; i++)
+			if (b->key[i] && live_is_filtered(&b->block[i]))
+				assert_true(live_filter_add(filter, b->key[i]));
+	}
+	assert_memory_equal(filter, live_filter, sizeof(live_filter));
+	free(filter);
+}
+
 /* alloc - free - untracked = live, for every sum, and so are the variances; each block stands once; a scratch slot is never kept. */
 static inline void books_check(void)
 {
@@ -252,6 +269,7 @@ static inline void books_check(void)
 	}
 	free(tracked);
 	for_each_elem(&live, e) books_check_live(e->value);
+	books_check_filter();
 	for_each_elem(&scratches, e) assert_int_equal(((const struct scratch *)e->value)->busy, 0);
 }
 

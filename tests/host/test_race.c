@@ -130,6 +130,62 @@ static void test_alloc_and_free(void **state)
 	world_done();
 }
 
+/* Sampled blocks whose cells lie in one word of the filter: what one thread counts there, the other does not undo. */
+#define NEAR_P1 (P1 + 0x10)
+
+static void setup_sampled(void)
+{
+	setup(PROC_HEAP);
+	config_set((struct config){ .sample_bytes = 1 }); /* as good as certain for each call */
+	proc_of(m.p)->rate = 1;
+	__u64 a = live_key(P1, LAYER_HEAP, account_of(m.p)), b = live_key(NEAR_P1, LAYER_HEAP, account_of(m.p));
+	assert_ptr_equal(live_cell_word(live_filter, live_cell(a)), live_cell_word(live_filter, live_cell(b)));
+	assert_int_not_equal(live_cell(a), live_cell(b));
+}
+
+static void free_near_p1(struct thread *th)
+{
+	call(th, &fn_free, SITE_A, ARGS(NEAR_P1), 0);
+}
+
+static void realloc_near_p1(struct thread *th)
+{
+	call(th, &fn_realloc, SITE_A, ARGS(NEAR_P1, 70), P2);
+}
+
+static void alloc_and_free_p1(struct thread *th)
+{
+	alloc_p1(th);
+	call(th, &fn_free, SITE_A, ARGS(P1), 0);
+}
+
+static void meet_sampled(void (*first)(struct thread *th), void (*second)(struct thread *th), struct sum want,
+			 uint32_t left)
+{
+	bool met = true;
+
+	for (int n = 1; met; n++) {
+		setup_sampled();
+		call(m.first, &fn_malloc, SITE_A, ARGS(40), NEAR_P1);
+		met = meet(n, first, second);
+		if (!met)
+			second(m.second);
+		expect_sums(account_of(m.p), SITE_A, want);
+		assert_int_equal(live_count(), left);
+		done();
+	}
+	world_done();
+}
+
+static void test_sampled(void **state)
+{
+	(void)state;
+	meet_sampled(alloc_p1, free_near_p1, (struct sum){ ALLOCS(140, 2), FREES(40, 1) }, 1);
+	meet_sampled(free_near_p1, alloc_p1, (struct sum){ ALLOCS(140, 2), FREES(40, 1) }, 1);
+	meet_sampled(alloc_p1, realloc_near_p1, (struct sum){ ALLOCS(210, 3), FREES(40, 1) }, 2);
+	meet_sampled(free_near_p1, alloc_and_free_p1, (struct sum){ ALLOCS(140, 2), FREES(140, 2) }, 0);
+}
+
 static void test_realloc_and_alloc(void **state)
 {
 	(void)state;
@@ -202,9 +258,8 @@ static void test_adoption(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_new_stack),
-		cmocka_unit_test(test_alloc_and_free),
-		cmocka_unit_test(test_realloc_and_alloc),
+		cmocka_unit_test(test_new_stack), cmocka_unit_test(test_alloc_and_free),
+		cmocka_unit_test(test_sampled),	  cmocka_unit_test(test_realloc_and_alloc),
 		cmocka_unit_test(test_adoption),
 	};
 

@@ -124,6 +124,87 @@ static void test_every_shape_left_out(void **state)
 	assert_int_equal(proc_of(f.p)->sampled, 0);
 }
 
+/* --- the filter before the table --- */
+
+/* Blocks that it does not tell of are not looked for. */
+static void test_filter_is_asked(void **state)
+{
+	__u64 key = live_key(P1, LAYER_HEAP, f.id);
+
+	(void)state;
+	sampled_malloc(SITE_A, 100, P1);
+	live_filter_remove(live_filter, key);
+	do_free(P1);
+	call(f.th, &fn_realloc, SITE_A, ARGS(P1, 50), P1);
+	expect_live(P1, 100);
+	assert_true(live_filter_add(live_filter, key));
+	proc_of(f.p)->rate = 2; /* a block of any rate */
+	do_free(P1);
+	expect_all_gone();
+}
+
+/* Blocks of calls that were not sampled are in no filter, and found all the same. */
+static void test_filter_after_exact(void **state)
+{
+	(void)state;
+	proc_of(f.p)->rate = 0;
+	do_malloc(SITE_A, 100, P1);
+	do_malloc(SITE_A, 100, P2);
+	proc_of(f.p)->rate = 1;
+	sample_none();
+	do_free(P1);
+	call(f.th, &fn_realloc, SITE_A, ARGS(P2, 50), P2);
+	expect_all_gone();
+}
+
+/* User space's own, which have no rate. */
+static void test_filter_has_ghosts(void **state)
+{
+	struct live_block ghost = { .sum = LIVE_GHOST_SUM };
+
+	(void)state;
+	sample_none();
+	assert_true(live_put(live_key(P1, LAYER_HEAP, f.id), &ghost));
+	do_free(P1);
+	expect_all_gone();
+}
+
+/* What a block that found no room was counted with is taken back. */
+static void test_filter_table_full(void **state)
+{
+	(void)state;
+	world_shrink(1, 64);
+	config_set((struct config){ .sample_bytes = R });
+	for (uint64_t i = 0; i <= LIVE_WAYS; i++)
+		sampled_malloc(SITE_A, 100, P1 + i * 0x100);
+	assert_int_equal(loss_take(f.p, LOSS_LIVE_FULL), 1);
+	assert_int_equal(live_count(), LIVE_WAYS);
+	books_check_filter();
+	for (uint64_t i = 0; i <= LIVE_WAYS; i++)
+		do_free(P1 + i * 0x100);
+	expect_all_gone();
+}
+
+/* A full cell says "maybe" for good. */
+static void test_filter_cell_full(void **state)
+{
+	__u64 key = live_key(P1, LAYER_HEAP, f.id), other = live_key(P1 + 0x10, LAYER_HEAP, f.id);
+
+	(void)state;
+	for (__u64 i = 0; i < LIVE_CELL_MOST; i++) {
+		assert_int_equal(live_filter_has(live_filter, key), i > 0);
+		assert_true(live_filter_add(live_filter, key));
+	}
+	assert_true(live_filter_add(live_filter, key));
+	for (__u64 i = 0; i < 2 * LIVE_CELL_MOST; i++)
+		live_filter_remove(live_filter, key);
+	assert_true(live_filter_has(live_filter, key));
+	live_filter_remove(live_filter, other); /* was not there */
+	assert_false(live_filter_has(live_filter, other));
+	assert_false(live_filter_has(live_filter, live_key(P1, LAYER_PYTHON, f.id)));
+	memset(live_filter, 0, sizeof(live_filter));
+}
+
 /* --- realloc --- */
 static void test_realloc_sampled_twice(void **state)
 {
@@ -542,6 +623,11 @@ int main(void)
 		SAMPLED(test_failed),
 		SAMPLED(test_every_shape_sampled),
 		SAMPLED(test_every_shape_left_out),
+		SAMPLED(test_filter_is_asked),
+		SAMPLED(test_filter_after_exact),
+		SAMPLED(test_filter_has_ghosts),
+		SAMPLED(test_filter_table_full),
+		SAMPLED(test_filter_cell_full),
 		SAMPLED(test_realloc_sampled_twice),
 		SAMPLED(test_realloc_left_out_moved),
 		SAMPLED(test_realloc_left_out_in_place),

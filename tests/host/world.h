@@ -347,6 +347,7 @@ static inline void world_init(bool sessions)
 	world = (struct world){ .sessions = sessions, .next_pid = 100, .live_buckets = 4096, .sum_places = 16384 };
 	next_image = 1;
 	adopting = 0;
+	memset(live_filter, 0, sizeof(live_filter));
 	config_set((struct config){ 0 });
 	world.layout = world_text();
 }

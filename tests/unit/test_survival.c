@@ -63,6 +63,7 @@ struct world {
 	struct sum *sums;
 	struct proc *procs;
 	int live_fd, sums_fd;
+	__u64 filter[LIVE_FILTER_WORDS];
 	struct slot slots[SLOTS];
 	unsigned n_slots;
 	unsigned spare[SIZES][SLOTS], n_spare[SIZES];
@@ -112,6 +113,10 @@ static int kernel_free(struct world *w, unsigned slot)
 				continue;
 			if (b->block[i].sum < SUMS)
 				w->sums[b->block[i].sum].free_bytes += weight_of(w, &b->block[i]).bytes;
+			/* Else the programs would not have looked here. */
+			assert_true(!live_is_filtered(&b->block[i]) || live_filter_has(w->filter, key));
+			if (live_is_filtered(&b->block[i]))
+				live_filter_remove(w->filter, key);
 			b->key[i] = 0;
 			return 1;
 		}
@@ -136,6 +141,7 @@ static void kernel_alloc(struct world *w, unsigned slot)
 			struct live_bucket *b = bucket(w, key, choice);
 			if (b->key[i])
 				continue;
+			assert_true(live_filter_add(w->filter, key));
 			b->block[i] = block;
 			b->key[i] = key;
 			return;
@@ -263,8 +269,23 @@ static struct world *world_new(const struct model *m, uint64_t seed, int end_ms)
 	return w;
 }
 
+/* What is left in the filter is what is left in the table. */
+static void check_filter(const struct world *w)
+{
+	__u64 *filter = xcalloc(LIVE_FILTER_WORDS, sizeof(*filter));
+
+	for (unsigned i = 0; i < BUCKETS * LIVE_WAYS; i++) {
+		const struct live_bucket *b = &w->live[i / LIVE_WAYS];
+		if (b->key[i % LIVE_WAYS] && live_is_filtered(&b->block[i % LIVE_WAYS]))
+			assert_true(live_filter_add(filter, b->key[i % LIVE_WAYS]));
+	}
+	assert_memory_equal(filter, w->filter, sizeof(w->filter));
+	free(filter);
+}
+
 static void world_free(struct world *w)
 {
+	check_filter(w);
 	(void)munmap(w->live, BUCKETS * sizeof(struct live_bucket));
 	(void)munmap(w->sums, SUMS * sizeof(struct sum));
 	(void)close(w->live_fd);
@@ -276,10 +297,7 @@ static void world_free(struct world *w)
 
 static struct survival *survival_in(struct world *w)
 {
-	const struct survival_tables t = { .live_fd = w->live_fd,
-					   .sums_fd = w->sums_fd,
-					   .live_buckets = BUCKETS,
-					   .n_sums = SUMS,
+	const struct survival_tables t = { .live = { w->live_fd, w->sums_fd, BUCKETS, SUMS, w->filter },
 					   .procs = w->procs,
 					   .ask = on_ask,
 					   .ctx = w,

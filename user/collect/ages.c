@@ -35,8 +35,7 @@ struct birth {
 };
 
 struct ages {
-	int live_fd; /* borrowed */
-	uint32_t buckets, n_sums;
+	struct live_table table;
 	uint32_t *of_sum; /* per place in the table of sums: index in `stacks` + 1; 0: none */
 	struct stack_ages *stacks;
 	size_t n_stacks, cap_stacks;
@@ -47,16 +46,14 @@ struct ages {
 	struct sampling_tables sampling;
 };
 
-struct ages *ages_new(int live_fd, uint32_t buckets, uint32_t n_sums, uint64_t sample_bytes)
+struct ages *ages_new(const struct live_table *t, uint64_t sample_bytes)
 {
 	struct ages *a = xcalloc(1, sizeof(*a));
 
-	a->live_fd = live_fd;
-	a->buckets = buckets;
+	a->table = *t;
 	a->sample_bytes = sample_bytes;
 	sampling_tables_fill(&a->sampling);
-	a->n_sums = n_sums;
-	a->of_sum = xcalloc(n_sums, sizeof(*a->of_sum));
+	a->of_sum = xcalloc(t->n_sums, sizeof(*a->of_sum));
 	a->entries = UINT64_MAX;
 	return a;
 }
@@ -90,11 +87,12 @@ static void take_block(struct ages *a, const struct age_walk *w, struct live_buc
 	if (!key || key == LIVE_BUSY || __atomic_load_n(&bucket->key[way], __ATOMIC_ACQUIRE) != key)
 		return;
 	if (w->is_dead(live_key_account(key), w->ctx)) {
-		(void)__sync_bool_compare_and_swap((uint64_t *)&bucket->key[way], key,
-						   0); /* freed meanwhile: as good */
+		/* Freed meanwhile: as good. */
+		if (__sync_bool_compare_and_swap((uint64_t *)&bucket->key[way], key, 0) && live_is_filtered(&b))
+			live_filter_remove(a->table.filter, key);
 		return;
 	}
-	if (b.sum >= a->n_sums)
+	if (b.sum >= a->table.n_sums)
 		return;
 	uint32_t index = stack_of(a, b.sum);
 	struct stack_ages *s = &a->stacks[index];
@@ -107,8 +105,8 @@ static void take_block(struct ages *a, const struct age_walk *w, struct live_buc
 
 static int take_window(struct ages *a, const struct age_walk *w, uint32_t first)
 {
-	uint32_t n = a->buckets - first < WINDOW_BUCKETS ? a->buckets - first : WINDOW_BUCKETS;
-	struct live_bucket *b = mmap(NULL, n * sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED, a->live_fd,
+	uint32_t n = a->table.buckets - first < WINDOW_BUCKETS ? a->table.buckets - first : WINDOW_BUCKETS;
+	struct live_bucket *b = mmap(NULL, n * sizeof(*b), PROT_READ | PROT_WRITE, MAP_SHARED, a->table.live_fd,
 				     (off_t)(first / WINDOW_BUCKETS * WINDOW_BYTES));
 
 	if (b == MAP_FAILED)
@@ -164,9 +162,9 @@ int ages_step(struct ages *a, const struct age_walk *w)
 	if (w->now_ns < a->next_ns && !w->force)
 		return 0;
 	uint64_t began = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	memset(a->of_sum, 0, a->n_sums * sizeof(*a->of_sum));
+	memset(a->of_sum, 0, a->table.n_sums * sizeof(*a->of_sum));
 	a->n_stacks = a->n_births = 0;
-	for (uint32_t first = 0; first < a->buckets && !err; first += WINDOW_BUCKETS)
+	for (uint32_t first = 0; first < a->table.buckets && !err; first += WINDOW_BUCKETS)
 		err = take_window(a, w, first);
 	if (err)
 		return err;
@@ -186,7 +184,7 @@ static double age_s(uint64_t now_ns, uint32_t born_ms)
 
 bool ages_find(const struct ages *a, uint32_t sum, uint64_t now_ns, struct age_figures *ret)
 {
-	uint32_t index = sum < a->n_sums ? a->of_sum[sum] : 0;
+	uint32_t index = sum < a->table.n_sums ? a->of_sum[sum] : 0;
 
 	if (!index)
 		return false;

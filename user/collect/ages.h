@@ -10,12 +10,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "abi.h"
+#include "collect/livetable.h"
 
 struct ages;
 
-/* buckets: of the live table; n_sums: places in the table of sums; sample_bytes: R of sampling rate 1. */
-struct ages *ages_new(int live_fd, uint32_t buckets, uint32_t n_sums, uint64_t sample_bytes);
+/* sample_bytes: R of sampling rate 1. */
+struct ages *ages_new(const struct live_table *t, uint64_t sample_bytes);
 void ages_free(struct ages *a);
 
 struct age_walk {

@@ -509,8 +509,8 @@ static int wire(struct live_source *s)
 	s->threads = threads_new();
 	s->limits = cgroup_limits_new();
 	s->pyseen = pyseen_new(s->loader);
-	s->ages = ages_new(loader_map_fd(s->loader, KMAP_LIVE), loader_map_info(s->loader, KMAP_LIVE).capacity,
-			   loader_map_info(s->loader, KMAP_SUMS).capacity, s->opts.sample_bytes);
+	const struct live_table live = live_table_of(s->loader);
+	s->ages = ages_new(&live, s->opts.sample_bytes);
 	s->follow = (struct follow){ .loader = s->loader,
 				     .attacher = s->attacher,
 				     .places = s->places,

@@ -5,12 +5,22 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "probe/loader.h"
 #include "tables.h"
 #include "util/mem.h"
 
 #define WINDOW_BUCKETS 4096u /* mapped at once: a whole number of pages */
 #define WINDOW_BYTES (WINDOW_BUCKETS * sizeof(struct live_bucket))
 #define PAGE 4096u
+
+struct live_table live_table_of(const struct loader *l)
+{
+	return (struct live_table){ .live_fd = loader_map_fd(l, KMAP_LIVE),
+				    .sums_fd = loader_map_fd(l, KMAP_SUMS),
+				    .buckets = loader_map_info(l, KMAP_LIVE).capacity,
+				    .n_sums = loader_map_info(l, KMAP_SUMS).capacity,
+				    .filter = loader_live_filter(l) };
+}
 
 /* The programs go on changing it: a block is copied, then its key is read again. */
 static bool copy_place(const struct live_table *t, const struct live_bucket *b, int way, uint32_t account,
@@ -81,6 +91,8 @@ bool live_take_out(const struct live_table *t, const struct live_entry *b)
 		return false;
 	bool same = !memcmp(&bucket->block[b->way], &b->block, sizeof(b->block)) &&
 		    __sync_bool_compare_and_swap(&bucket->key[b->way], b->key, 0);
+	if (same && live_is_filtered(&b->block))
+		live_filter_remove(t->filter, b->key);
 	table_close(&v);
 	return same;
 }
@@ -105,6 +117,8 @@ static int bucket_put(struct live_bucket *b, uint64_t key, const struct live_blo
 	return -1;
 }
 
+#define PUT_AND_GONE (-2)
+
 /* The programs may enter a block at the same address at the same time: then ours goes again. */
 static int put_between(const struct live_entry *b, struct live_bucket *first, struct live_bucket *second, bool are_one)
 {
@@ -112,13 +126,13 @@ static int put_between(const struct live_entry *b, struct live_bucket *first, st
 		return -1;
 	int way = bucket_put(first, b->key, &b->block);
 	if (way >= 0 && !are_one && bucket_has(second, b->key)) {
-		(void)__sync_bool_compare_and_swap(&first->key[way], b->key, 0); /* gone: as good */
-		return -1;
+		/* Gone: as good, and the programs have told the filter. */
+		return __sync_bool_compare_and_swap(&first->key[way], b->key, 0) ? -1 : PUT_AND_GONE;
 	}
 	return way;
 }
 
-bool live_put_in(const struct live_table *t, struct live_entry *b)
+static int put(const struct live_table *t, struct live_entry *b)
 {
 	struct table_view first, second;
 	int way = -1;
@@ -126,7 +140,7 @@ bool live_put_in(const struct live_table *t, struct live_entry *b)
 	b->bucket = live_place(b->key, 0, t->buckets);
 	struct live_bucket *one = bucket_open(t, b->bucket, &first);
 	if (!one)
-		return false;
+		return -1;
 	uint32_t place = live_place(b->key, 1, t->buckets);
 	struct live_bucket *other = bucket_open(t, place, &second);
 	if (other) {
@@ -134,6 +148,18 @@ bool live_put_in(const struct live_table *t, struct live_entry *b)
 		table_close(&second);
 	}
 	table_close(&first);
+	return way;
+}
+
+bool live_put_in(const struct live_table *t, struct live_entry *b)
+{
+	bool is_filtered = live_is_filtered(&b->block);
+
+	if (is_filtered && !live_filter_add(t->filter, b->key))
+		return false;
+	int way = put(t, b);
+	if (is_filtered && way < 0 && way != PUT_AND_GONE)
+		live_filter_remove(t->filter, b->key);
 	b->way = (uint8_t)way;
 	return way >= 0;
 }

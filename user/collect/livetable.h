@@ -15,7 +15,11 @@
 struct live_table {
 	int live_fd, sums_fd; /* borrowed */
 	uint32_t buckets, n_sums;
+	__u64 *filter; /* borrowed; LIVE_FILTER_WORDS of them */
 };
+
+struct loader;
+struct live_table live_table_of(const struct loader *l);
 
 /* A place in `live`, as copied. */
 struct live_entry {
@@ -25,9 +29,6 @@ struct live_entry {
 	uint8_t way;
 	bool gone; /* the caller's: not there any more */
 };
-
-/* Blocks with this sum are of none: the programs book nothing when they go. */
-#define LIVE_GHOST_SUM UINT32_MAX
 
 /* Copies the blocks of one account into an array that grows. 0 or -errno. */
 int live_copy(const struct live_table *t, uint32_t account, struct live_entry **entries, size_t *n, size_t *cap);

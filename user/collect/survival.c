@@ -96,7 +96,7 @@ struct survival *survival_new_of(const struct survival_tables *t)
 	struct survival *s = xcalloc(1, sizeof(*s));
 
 	s->tables = *t;
-	s->table = (struct live_table){ t->live_fd, t->sums_fd, t->live_buckets, t->n_sums };
+	s->table = t->live;
 	s->random = (t->seed ? t->seed : mono_ns()) | 1;
 	sampling_tables_fill(&s->sampling);
 	return s;
@@ -104,11 +104,7 @@ struct survival *survival_new_of(const struct survival_tables *t)
 
 struct survival *survival_new(const struct loader *l)
 {
-	const struct survival_tables t = { .live_fd = loader_map_fd(l, KMAP_LIVE),
-					   .live_buckets = loader_map_info(l, KMAP_LIVE).capacity,
-					   .sums_fd = loader_map_fd(l, KMAP_SUMS),
-					   .n_sums = loader_map_info(l, KMAP_SUMS).capacity,
-					   .procs = loader_procs(l) };
+	const struct survival_tables t = { .live = live_table_of(l), .procs = loader_procs(l) };
 
 	return survival_new_of(&t);
 }

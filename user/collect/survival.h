@@ -12,7 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "abi.h"
+#include "collect/livetable.h"
 
 struct survival;
 struct loader;
@@ -20,10 +20,9 @@ struct loader;
 struct survival *survival_new(const struct loader *l); /* borrowed, must outlive */
 
 struct occupied_query;
-/* The same without a kernel or a process, for tests: live and sums are files that hold the tables, ask answers instead of the allocator's walkers. */
+/* The same without a kernel or a process, for tests: live's are files that hold the tables, ask answers instead of the allocator's walkers. */
 struct survival_tables {
-	int live_fd, sums_fd;
-	uint32_t live_buckets, n_sums;
+	struct live_table live;
 	struct proc *procs;
 	int (*ask)(void *ctx, struct occupied_query *queries, size_t n);
 	void *ctx;

@@ -347,6 +347,11 @@ struct proc *loader_procs(const struct loader *l)
 	return l->tables[KMAP_PROCS].at;
 }
 
+__u64 *loader_live_filter(const struct loader *l)
+{
+	return l->skel->bss->live_filter;
+}
+
 struct sums_table loader_sums(const struct loader *l)
 {
 	return (struct sums_table){ loader_map_fd(l, KMAP_SUMS), (uint64_t *)l->skel->bss->sum_marks };

@@ -72,6 +72,7 @@ uint32_t loader_new_image(struct loader *l);
 struct proc *loader_procs(const struct loader *l);
 struct python_info *loader_pythons(const struct loader *l); /* PYTHON_INFOS */
 
+__u64 *loader_live_filter(const struct loader *l); /* LIVE_FILTER_WORDS of them */
 struct sums_table loader_sums(const struct loader *l);
 
 /* The unwind tables; blocks of rows are made on demand and stay. Lives as long as the loader. */
