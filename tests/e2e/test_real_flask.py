@@ -67,7 +67,7 @@ def flask():
 
     h.run_counted(counter, [python, "-m", "gunicorn", "--chdir", d, "-w", "3", "-b", f"127.0.0.1:{port}", "--pid", d / "pid", "app:app"],
                   120, wanted="^(python3|gunicorn)", while_running=load,
-                  limit=100, sites=False)  # some 50,000 stacks: as JSON, each interval, they would be half a gigabyte
+                  limit=10, sites=False)  # some 50,000 stacks: as JSON, each interval, they would be half a gigabyte; 100 of each process keep this reader busy
     h.check(len(counter.records()) >= 4, f"a master and three workers were expected: {counter.records()}")
 
 
