@@ -16,7 +16,10 @@
 /* What one handle may grow by, with the units that were looked into, before it is closed and begun anew. */
 #define LINES_GROWTH_MAX (4u << 20)
 #define LINES_OPEN_MAX 4
-#define LINES_IDLE_NS 4000000000ull /* a hundred times what opening the dearest takes */
+#define LINES_IDLE_NS 4000000000ull
+/* A screen brings a new frame now and then: of the time since it was opened, a file that was closed meanwhile has taken one part in so many. */
+#define LINES_OPEN_SHARE 400
+#define LINES_WAIT_MAX_NS 30000000000ull
 
 struct namer {
 	struct fetch *fetch;		      /* borrowed; NULL: none */
@@ -67,6 +70,9 @@ void namer_rest(struct namer *n)
 	for (size_t i = 0; i < LINES_OPEN_MAX; i++) {
 		if (!n->open[i] || now - n->open[i]->lines_used_ns < LINES_IDLE_NS)
 			continue;
+		struct symfile *f = n->open[i];
+		uint64_t wait = LINES_OPEN_SHARE * f->lines_cost_ns;
+		f->lines_again_ns = f->lines_opened_ns + (wait < LINES_WAIT_MAX_NS ? wait : LINES_WAIT_MAX_NS);
 		close_lines(n, i);
 		closed = true;
 	}
@@ -112,24 +118,34 @@ static int open_lines(struct namer *n, struct symfile *f)
 		i = oldest_lines(n, NULL);
 		close_lines(n, i);
 	}
+	uint64_t began_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	int r = symfile_open_lines(f, &n->stop);
+	f->lines_cost_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID) - began_ns;
+	f->lines_opened_ns = mono_ns();
 	if (!r)
 		n->open[i] = f;
 	return r;
 }
 
-static void find_lines(struct namer *n, struct symfile *f, uint64_t addr, struct line_result *ret)
+/* false: they are to be asked for again later. */
+static bool find_lines(struct namer *n, const struct place *at, struct line_result *ret)
 {
+	struct symfile *f = at->file;
+	uint64_t now = mono_ns();
+
+	if (f->lines_in != LINES_NONE && !f->lines && at->may_wait && now < f->lines_again_ns)
+		return false;
 	if (f->lines_in == LINES_NONE || (!f->lines && open_lines(n, f) < 0))
-		return;
-	f->lines_used_ns = mono_ns();
-	int r = lines_find(f->lines, addr, ret);
+		return true;
+	f->lines_used_ns = now;
+	int r = lines_find(f->lines, at->addr, ret);
 	trim_lines(n, f, LINES_BYTES_MAX);
 	/* What libdw read of a unit stays until the handle goes; a new one starts small. */
 	if (lines_bytes(f->lines) > f->lines_bytes + LINES_GROWTH_MAX || r == -ESTALE)
 		for (size_t i = 0; i < LINES_OPEN_MAX; i++)
 			if (n->open[i] == f)
 				close_lines(n, i);
+	return true;
 }
 
 /* Takes the name over. */
@@ -168,9 +184,8 @@ static void find_in_file(struct namer *n, const struct place *at, struct named *
 	struct line_result *l = &ret->lines;
 
 	symfile_load(at->file, n->fetch);
-	ret->may_improve = at->file->awaits_debug;
 	memcpy(ret->build_id, at->file->id, sizeof(ret->build_id));
-	find_lines(n, at->file, at->addr, l);
+	ret->may_improve = !find_lines(n, at, l) || at->file->awaits_debug;
 	if (!l->n)
 		l->frames[l->n++] = (struct line_frame){ .name = NULL };
 	name_function(n, at, &l->frames[l->n - 1]);

@@ -24,12 +24,13 @@ struct place {
 	struct symfile *file;
 	struct perfmap *map;
 	uint64_t addr;
+	bool may_wait; /* lines of a file that is closed and dear to open may come with a later answer */
 };
 
 struct named {
 	struct line_result lines; /* names demangled; n 0: nothing known */
 	char build_id[BUILD_ID_HEX_CAP];
-	bool may_improve; /* generated code whose name is not written yet; a debug file is on its way */
+	bool may_improve; /* generated code whose name is not written yet; a debug file is on its way; lines are waited for */
 };
 void named_done(struct named *n);
 

@@ -321,7 +321,7 @@ void sym_set_budget(struct sym *s, uint64_t ns)
 static void ask(struct sym *s, struct slot *slot, const struct module *m)
 {
 	uint64_t addr = named_addr(slot->addr, slot->is_return);
-	const struct question q = { .at = { .file = m->file, .map = m->map, .addr = addr },
+	const struct question q = { .at = { .file = m->file, .map = m->map, .addr = addr, .may_wait = s->deadline_ns },
 				    .module = slot->module,
 				    .addr = slot->addr,
 				    .is_return = slot->is_return };

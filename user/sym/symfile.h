@@ -49,7 +49,9 @@ struct symfile {
 	struct elfsym *syms;	   /* NULL: none */
 	struct lines_index *index; /* NULL: not begun */
 	struct lines *lines;	   /* NULL: closed */
-	uint64_t lines_used_ns;	   /* CLOCK_MONOTONIC */
+	/* CLOCK_MONOTONIC: when lines were opened last, asked for last; and, once closed for want of questions, before which they are not worth opening */
+	uint64_t lines_opened_ns, lines_used_ns, lines_again_ns;
+	uint64_t lines_cost_ns; /* processor time that opening took */
 };
 
 struct symfile *symfile_new(struct pool *strings, struct fd_share *fds, const struct snap_module *m);
