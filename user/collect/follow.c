@@ -460,6 +460,13 @@ static void on_fork(struct follow *f, const struct event *e)
 	f->births++;
 }
 
+/* The process goes on as another program: nothing of this one is shown any more. */
+static void replaced(struct follow *f, struct watched *before)
+{
+	account_ended(f, before);
+	watched_free(f, before);
+}
+
 static void on_exec(struct follow *f, const struct event *e)
 {
 	struct watched *before = follow_find_account(f, e->other_account);
@@ -469,10 +476,8 @@ static void on_exec(struct follow *f, const struct event *e)
 			(void)follow_enter(f, e->id.pid, true); /* gone again: nothing to follow */
 		return;
 	}
-	if (before) {
-		account_ended(f, before);
-		watched_free(f, before);
-	}
+	if (before)
+		replaced(f, before);
 	name_at_birth(f, watched_of_event(f, e, 0), e, NULL);
 }
 
@@ -596,23 +601,37 @@ static void look_again(struct follow *f, struct watched *w)
 		images_scan(f->images, w->account, &w->id, &maps);
 }
 
+/* Not in the kernel's table any more: its exit or exec was lost with a full ring, or the event is still in it. */
+static void gone(struct follow *f, struct watched *w)
+{
+	const struct watched *next = find_pid(f, w->pid);
+
+	f->changed = true;
+	if (next && next != w && next->id.start_ticks == w->id.start_ticks) {
+		replaced(f, w);
+		return;
+	}
+	w->state = PROC_EXITED;
+	if (!next) /* else the links are its successor's */
+		attacher_drop_pid(f->attacher, w->pid);
+}
+
 void follow_refresh(struct follow *f)
 {
-	for (struct watched *w = f->all; w; w = w->hh.next)
+	struct watched *w, *next;
+
+	for (w = f->all; w; w = w->hh.next)
 		w->seen = false;
 	for (uint32_t i = 0; i < PROC_SLOTS; i++) {
 		const struct proc *p = accounts_slot(f->accounts, i);
 		if (p)
 			take_figures(f, p);
 	}
-	for (struct watched *w = f->all; w; w = w->hh.next) {
+	HASH_ITER(hh, f->all, w, next) {
 		if (w->state != PROC_RUNNING)
 			continue;
-		if (!w->seen) { /* its exit was lost with a full ring, or its event is still in it */
-			w->state = PROC_EXITED;
-			f->changed = true;
-			if (!find_pid(f, w->pid)) /* else the links are its successor's */
-				attacher_drop_pid(f->attacher, w->pid);
+		if (!w->seen) {
+			gone(f, w);
 			continue;
 		}
 		if (w->names_changed || mono_ns() - w->named_ns > w->rename_ns)
