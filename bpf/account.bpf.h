@@ -199,12 +199,10 @@ __noinline int live_take(__u64 key, struct live_block *ret)
 	return taken;
 }
 
-/* The same for a block that most likely is not there. */
-static __always_inline int live_take_sampled(const struct proc *p, __u64 key, struct live_block *ret)
+/* Is that known without a look at the table? In a process that is sampled. */
+static __always_inline int is_not_live(const struct proc *p, __u64 key)
 {
-	if (!p->unsampled && !live_filter_has(live_filter, key))
-		return 0;
-	return live_take(key, ret);
+	return p->rate && !p->unsampled && !live_filter_has(live_filter, key);
 }
 
 /* Without branches: the verifier would follow each of the 2^8 ways through them. */

@@ -277,7 +277,7 @@ static __always_inline void old_take(struct proc *p, enum layer layer, struct in
 	if (!c->ptr || (c->shape != SHAPE_PTR_SIZE_TO_PTR && c->shape != SHAPE_PTR_N_SIZE_TO_PTR))
 		return;
 	c->old_key = live_key(c->ptr, layer, p->account);
-	c->has_old = live_take_sampled(p, c->old_key, &c->old);
+	c->has_old = !is_not_live(p, c->old_key) && live_take(c->old_key, &c->old);
 }
 
 /*
@@ -523,6 +523,19 @@ static __always_inline void alloc_exit(struct pt_regs *ctx, const struct call_co
 		book_alloc(p, LAYER_AT_RATE(layer, c->rate), addr, c->bytes, c->sum);
 }
 
+/*
+ * A free of a block that is not live changes nothing, wherever it comes from, unless it shows that a call is gone whose return was awaited. Which call it comes
+ * from would be read from the stack, and one word of that is as much as half of the rest.
+ */
+static __always_inline int pass_unsampled(struct inflight *c, __u64 slot)
+{
+	if (c->slot && !c->is_skipped)
+		return 0;
+	if (slot >= c->slot) /* from further out, or in place of it: that call is over */
+		c->slot = c->is_skipped = 0;
+	return 1;
+}
+
 static __always_inline void free_enter(struct pt_regs *ctx, const struct call_cookie *k)
 {
 	enum layer layer = k->layer;
@@ -532,20 +545,23 @@ static __always_inline void free_enter(struct pt_regs *ctx, const struct call_co
 		return;
 	struct thread_state *t;
 	struct proc *p = heap_hit(&t, layer);
+	if (!p)
+		return;
+	__u64 key = live_key(addr, layer, p->account), slot = ctx->sp + k->slot_words * 8, caller = 0;
+	if (t && is_not_live(p, key) && pass_unsampled(inflight_of(t, layer), slot))
+		return;
 	/* A call that was left out frees nothing that is live: else it would be followed. */
-	if (!p || (t && is_nested(p, t, k, ctx->sp + k->slot_words * 8) && !inflight_of(t, layer)->is_skipped))
+	if (t && is_nested(p, t, k, slot) && !inflight_of(t, layer)->is_skipped)
 		return;
 	struct live_block b;
-	__u64 caller = 0;
-	if (live_take_sampled(p, live_key(addr, layer, p->account), &b)) {
+	if (live_take(key, &b)) {
 		book_free(p, layer, &b);
 		return;
 	}
 	if (p->rate)
 		return;
 	/* glibc gives the blocks that a thread kept back to itself when the thread ends: they were freed before. */
-	(void)bpf_probe_read_user(&caller, sizeof(caller),
-				  (void *)(ctx->sp + k->slot_words * 8)); /* unreadable: counted */
+	(void)bpf_probe_read_user(&caller, sizeof(caller), (void *)slot); /* unreadable: counted */
 	if (!is_own_code(ctx, k, caller))
 		loss_count(p, LOSS_UNMATCHED_FREE);
 }
