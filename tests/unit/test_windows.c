@@ -31,6 +31,7 @@ static struct {
 	uint64_t now_ns, cpu_ns;
 	bool placed;
 	unsigned paused, cuts;
+	const struct proc *never_away; /* hits may come at any moment, also while windows are looked after */
 } world;
 
 static const struct hit_costs costs = { .emulated_ns = 540, .body_skip_ns = 150, .return_ns = 450 };
@@ -39,6 +40,8 @@ int clock_gettime(clockid_t clock, struct timespec *t)
 {
 	uint64_t ns = clock == CLOCK_MONOTONIC ? world.now_ns : world.cpu_ns;
 
+	if (world.never_away)
+		assert_int_equal(world.never_away->window_end_ns, WINDOW_ALWAYS);
 	*t = (struct timespec){ (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
 	return 0;
 }
@@ -119,6 +122,7 @@ static void begin(struct run *r, bool exact, double budget_pct)
 
 static void end(struct run *r)
 {
+	world.never_away = NULL;
 	windows_free(r->windows);
 	accounts_free(r->accounts);
 	free(r->slots);
@@ -195,6 +199,8 @@ static void exact_is_never_away(void **state)
 
 	(void)state;
 	begin(&r, true, 2);
+	pass(&r, 1, STORM_PER_MS);
+	world.never_away = r.p;
 	for (int i = 0; i < 20; i++) {
 		pass(&r, 997, STORM_PER_MS);
 		assert_true(windows_figures(r.windows, r.p->account, world.now_ns, &f));

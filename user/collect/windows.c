@@ -273,7 +273,9 @@ static void open_window(const struct windows *w, struct window *x)
 		return;
 	}
 	x->looked = true;
-	p->window_end_ns = 0;
+	/* A window that follows on one that never closes: no call may fall between the two. */
+	if (!is_always(x))
+		p->window_end_ns = 0;
 	uint64_t now = mono_ns();
 	p->scale = is_always(x) ? 0 : scale_of(w, x, now, slice);
 	x->close_ns = is_always(x) ? x->end_ns : now + slice;
