@@ -111,27 +111,34 @@ SITE void unshare_pages(char *at, unsigned long pages)
 		at[i * PAGE] = 3;
 }
 
-static unsigned long resident(void)
-{
-	int fd = open("/proc/self/smaps_rollup", O_RDONLY);
-	char big[4096];
-	ssize_t n = fd < 0 ? -1 : read(fd, big, sizeof(big) - 1);
-	unsigned long kib = 0;
-	const char *at;
+static char smaps[1 << 18];
 
+/* What is resident of the mapping that `at` lies in. Not of the whole process: the kernel may take pages of a library away at any moment. */
+static unsigned long resident(const void *at)
+{
+	int fd = open("/proc/self/smaps", O_RDONLY);
+	unsigned long start, end, kib, where = (unsigned long)at;
+	size_t n = 0;
+	ssize_t got;
+
+	while (fd >= 0 && n < sizeof(smaps) - 1 && (got = read(fd, smaps + n, sizeof(smaps) - 1 - n)) > 0)
+		n += (size_t)got;
 	(void)close(fd);
-	if (n <= 0)
-		truth_die("smaps_rollup");
-	big[n] = 0;
-	at = strstr(big, "\nRss:");
-	if (!at || sscanf(at, "\nRss: %lu kB", &kib) != 1)
-		truth_die("Rss");
-	return kib * 1024;
+	smaps[n] = 0;
+	for (char *line = smaps; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) != 2 || where < start || where >= end)
+			continue;
+		char *rss = strstr(line, "\nRss:");
+		if (rss && sscanf(rss, "\nRss: %lu kB", &kib) == 1)
+			return kib * 1024;
+	}
+	truth_die("smaps");
+	return 0;
 }
 
-static void grew(const char *what, unsigned long before, unsigned long bytes)
+static void grew(const char *what, const void *at, unsigned long before, unsigned long bytes)
 {
-	unsigned long now = resident();
+	unsigned long now = resident(at);
 
 	if (now - before != bytes) {
 		fprintf(stderr, "%s: %ld bytes became resident, not %lu\n", what, (long)(now - before), bytes);
@@ -160,21 +167,22 @@ static void do_files(void)
 	char *at = mmap(NULL, FILE_PAGES * PAGE, PROT_READ, MAP_SHARED, fd, 0);
 	char *own = mmap(NULL, FILE_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	char *filled = map_small(READ_PAGES);
-	unsigned long before = resident();
+	unsigned long before;
 
 	if (at == MAP_FAILED || own == MAP_FAILED)
 		truth_die("mmap");
+	before = resident(at);
 	(void)read_file(at, FILE_PAGES);
-	grew("read_file", before, FILE_PAGES * PAGE);
+	grew("read_file", at, before, FILE_PAGES * PAGE);
 	if (madvise(own, FILE_PAGES * PAGE, MADV_POPULATE_READ)) /* 5.14: there, without a fault */
 		(void)read_zeros(own, FILE_PAGES);
-	before = resident();
+	before = resident(own);
 	copy_file(own, FILE_PAGES);
-	grew("copy_file", before, 0);
-	before = resident();
+	grew("copy_file", own, before, 0);
+	before = resident(filled);
 	(void)lseek(fd, 0, SEEK_SET);
 	fill_by_call(fd, filled, READ_PAGES * PAGE);
-	grew("fill_by_call", before, READ_PAGES * PAGE);
+	grew("fill_by_call", filled, before, READ_PAGES * PAGE);
 	(void)munmap(at, FILE_PAGES * PAGE);
 	(void)munmap(own, FILE_PAGES * PAGE);
 	(void)munmap(filled, READ_PAGES * PAGE);
@@ -184,22 +192,22 @@ static void do_files(void)
 static void do_anon(void)
 {
 	char *at = map_small(ANON_PAGES), *zeros = map_small(ZERO_PAGES), *heap;
-	unsigned long before = resident();
+	unsigned long before = resident(at);
 
 	touch_anon(at, ANON_PAGES);
-	grew("touch_anon", before, ANON_PAGES * PAGE);
-	before = resident();
+	grew("touch_anon", at, before, ANON_PAGES * PAGE);
+	before = resident(zeros);
 	(void)read_zeros(zeros, ZERO_PAGES);
-	grew("read_zeros", before, 0);
+	grew("read_zeros", zeros, before, 0);
 	write_zeros(zeros, ZERO_PAGES);
-	grew("write_zeros", before, ZERO_PAGES * PAGE);
+	grew("write_zeros", zeros, before, ZERO_PAGES * PAGE);
 	heap = sbrk(BRK_PAGES * PAGE);
 	if (heap == (void *)-1)
 		truth_die("sbrk");
 	heap = (char *)(((unsigned long)heap + PAGE - 1) & ~(PAGE - 1));
-	before = resident();
+	before = resident(heap);
 	touch_brk(heap, BRK_PAGES - 1);
-	grew("touch_brk", before, (BRK_PAGES - 1) * PAGE);
+	grew("touch_brk", heap, before, (BRK_PAGES - 1) * PAGE);
 	if (madvise(at, ANON_PAGES * PAGE, MADV_DONTNEED))
 		truth_die("madvise");
 	(void)munmap(at, ANON_PAGES * PAGE);
@@ -214,9 +222,9 @@ static unsigned long do_huge(void)
 	unsigned long before, grown = 0;
 
 	if (madvise(huge, HUGE_BYTES, MADV_HUGEPAGE) == 0) {
-		before = resident();
+		before = resident(huge);
 		touch_huge(huge);
-		grown = resident() - before;
+		grown = resident(huge) - before;
 	}
 	(void)munmap(at, 2 * HUGE_BYTES);
 	return grown;
@@ -271,7 +279,7 @@ int main(void)
 
 	touch_anon(loaded, LOADED_PAGES);
 	(void)setvbuf(stdout, NULL, _IOFBF, 1 << 16);
-	(void)resident();
+	(void)resident(loaded);
 	printf("{\"tag\":\"ready\",\"pid\":%d}\n", (int)getpid());
 	(void)fflush(stdout);
 	while (fgets(line, sizeof(line), stdin)) {
