@@ -384,8 +384,6 @@ static void settle_block(struct look *l, struct live_entry *b, uint8_t is)
 	double bytes = (double)b->block.bytes, size = bytes > 1 ? bytes : 1, p = 1;
 	double scale = exp2((double)b->block.scale / SCALE_PER_OCTAVE);
 
-	if (l->t->scale)
-		scale *= l->t->scale(l->t->ctx, b->block.birth_ms);
 	if (b->block.rate)
 		p = -expm1(-size / (double)sample_mean(l->t->sample_bytes, b->block.rate));
 	const double weights[REUSE_WEIGHTS] = {

@@ -34,9 +34,6 @@ void survival_free(struct survival *s);
 struct survival_target {
 	uint32_t account, pid;
 	uint64_t sample_bytes; /* R of rate 1 */
-	/* Beyond what its own scale says: how many blocks one that was born then stands for; >= 1. NULL: 1. */
-	double (*scale)(void *ctx, uint32_t birth_ms);
-	void *ctx;
 };
 /* Looks at one process; costs CPU time in proportion to its heap: not more often than keeps its share small (it decides). 1: looked; 0: not
  * yet time; -ENOTSUP: its allocator is not known; other -errno: its memory can't be read. */

@@ -416,22 +416,13 @@ static int try_file(uint32_t pid, const struct mappings *maps, const struct mapp
 	return err;
 }
 
-static bool is_seen(const struct mappings *maps, size_t i)
-{
-	for (size_t j = 0; j < i; j++)
-		if (maps->items[j].exec && maps->items[j].inode == maps->items[i].inode &&
-		    maps->items[j].dev == maps->items[i].dev)
-			return true;
-	return false;
-}
-
 int pyalloc_find(uint32_t pid, const struct mappings *maps, struct py_alloc *ret)
 {
 	int result = -ENOENT;
 
 	for (size_t i = 0; i < maps->n; i++) {
 		const struct mapping *m = &maps->items[i];
-		if (!m->exec || !m->inode || is_seen(maps, i))
+		if (!m->exec || !m->inode || mappings_is_repeated(maps, i))
 			continue;
 		int err = try_file(pid, maps, m, ret);
 		if (!err)

@@ -344,15 +344,6 @@ static enum python_tsd tsd_of(const struct mappings *maps)
 	return PYTHON_TSD_GLIBC;
 }
 
-static bool is_seen(const struct mappings *maps, size_t i)
-{
-	for (size_t j = 0; j < i; j++)
-		if (maps->items[j].exec && maps->items[j].inode == maps->items[i].inode &&
-		    maps->items[j].dev == maps->items[i].dev)
-			return true;
-	return false;
-}
-
 /* Of two failures the one that says more about the process is told. */
 static bool says_more(int err, int than)
 {
@@ -379,7 +370,7 @@ int pyinfo_find(uint32_t pid, const struct mappings *maps, struct py_process *re
 	 */
 	for (size_t i = 0; i < maps->n && !ready; i++) {
 		const struct mapping *m = &maps->items[i];
-		if (!m->exec || !m->inode || is_seen(maps, i))
+		if (!m->exec || !m->inode || mappings_is_repeated(maps, i))
 			continue;
 		int err = try_file(pid, m, p, &ready, &why);
 		if (!err && (ready || result)) {

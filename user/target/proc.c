@@ -462,6 +462,14 @@ const struct mapping *mappings_find(const struct mappings *m, uint64_t addr)
 	return low < m->n && m->items[low].start <= addr ? &m->items[low] : NULL;
 }
 
+bool mappings_is_repeated(const struct mappings *m, size_t i)
+{
+	for (size_t j = 0; j < i; j++)
+		if (m->items[j].exec && m->items[j].inode == m->items[i].inode && m->items[j].dev == m->items[i].dev)
+			return true;
+	return false;
+}
+
 /*
  * The device in maps is the superblock's; st_dev differs from it on file systems without a block device of their
  * own (btrfs subvolumes, overlayfs: major 0). There the inode has to do.

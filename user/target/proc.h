@@ -76,6 +76,8 @@ int mappings_read(uint32_t pid, struct mappings *ret);
 void mappings_parse(const char *text, struct mappings *ret);
 void mappings_done(struct mappings *m);
 const struct mapping *mappings_find(const struct mappings *m, uint64_t addr); /* NULL: not mapped */
+/* Does an executable mapping before the i-th show the same file? */
+bool mappings_is_repeated(const struct mappings *m, size_t i);
 
 /*
  * Opens the file behind a mapping as the target sees it, never by the host's search path: /proc/PID/map_files/S-E, else
