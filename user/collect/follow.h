@@ -63,9 +63,9 @@ struct watched {
 	uint64_t scan_ns; /* when its files began to be looked at last: events before that tell nothing new */
 	struct {
 		bool known;
-		int fd;			   /* to read pages; 0: none */
-		struct proc_pages pages;   /* as they were then */
-		uint64_t read_ns, wait_ns; /* of the rest; so long until it is read again */
+		int fd;			 /* to read pages; 0: none */
+		struct proc_pages pages; /* as they were then */
+		uint64_t read_ns;
 		struct proc_rss rss;
 	} rss; /* as last read: what an exited process is reported with */
 	UT_hash_handle hh, by_id;

@@ -10,24 +10,7 @@
 #include "util/arena.h"
 
 #define STATUS_NS 10000000000ull
-#define STATUS_MAX_NS (8 * STATUS_NS)
 #define PAGES_FDS_MAX 1024 /* of more processes the dearer file is read each time */
-
-/* Twice as long until the next time each time that it confirms what the pages told. */
-static int read_status(struct watched *w, uint64_t now_ns)
-{
-	struct proc_rss told = w->rss.rss;
-	int err = proc_read_rss(w->pid, &w->rss.rss);
-
-	if (err)
-		return err;
-	bool same = w->rss.known && !memcmp(&told, &w->rss.rss, sizeof(told));
-	w->rss.wait_ns = same ? 2 * w->rss.wait_ns : STATUS_NS;
-	w->rss.wait_ns = w->rss.wait_ns < STATUS_MAX_NS ? w->rss.wait_ns : STATUS_MAX_NS;
-	w->rss.read_ns = now_ns;
-	w->rss.known = true;
-	return 0;
-}
 
 /* The dearer file is read where the cheaper one does not tell, and now and then: as many pages may have come of one kind as went of another. */
 static void refresh_rss(struct follow *f, struct watched *w, uint64_t now_ns)
@@ -40,10 +23,13 @@ static void refresh_rss(struct follow *f, struct watched *w, uint64_t now_ns)
 	}
 	if (w->rss.fd > 0 && proc_read_pages(w->rss.fd, &pages))
 		return;
-	bool told = w->rss.fd > 0 && w->rss.known && proc_rss_follow(&w->rss.rss, &w->rss.pages, &pages);
-	if ((!told || now_ns - w->rss.read_ns >= w->rss.wait_ns) && read_status(w, now_ns))
+	bool told = w->rss.fd > 0 && w->rss.known && now_ns - w->rss.read_ns < STATUS_NS &&
+		    proc_rss_follow(&w->rss.rss, &w->rss.pages, &pages);
+	if (!told && proc_read_rss(w->pid, &w->rss.rss))
 		return;
+	w->rss.known = true;
 	w->rss.pages = pages;
+	w->rss.read_ns = told ? w->rss.read_ns : now_ns;
 }
 
 static void read_memory(struct follow *f, struct watched *w, struct snap_proc *p, uint64_t now_ns)
