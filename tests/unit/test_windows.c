@@ -31,6 +31,7 @@ static struct {
 	uint64_t now_ns, cpu_ns;
 	bool placed;
 	unsigned paused, cuts;
+	struct proc *hit_early;	       /* as soon as the first probe is in place, before the window opens */
 	const struct proc *never_away; /* hits may come at any moment, also while windows are looked after */
 } world;
 
@@ -72,6 +73,8 @@ int attacher_resume(struct attacher *a, uint32_t pid)
 	(void)a;
 	(void)pid;
 	world.placed = true;
+	if (world.hit_early)
+		world.hit_early->hits += HITS_STEP;
 	return 0;
 }
 
@@ -122,7 +125,7 @@ static void begin(struct run *r, bool exact, double budget_pct)
 
 static void end(struct run *r)
 {
-	world.never_away = NULL;
+	world.never_away = world.hit_early = NULL;
 	windows_free(r->windows);
 	accounts_free(r->accounts);
 	free(r->slots);
@@ -213,6 +216,32 @@ static void exact_is_never_away(void **state)
 	end(&r);
 }
 
+/* Its slot is free, and the event of its end has not been read yet. */
+static void a_process_that_is_gone_in_a_window(void **state)
+{
+	struct window_figures before, f;
+	struct run r;
+
+	(void)state;
+	begin(&r, false, 2);
+	world.hit_early = r.p;
+	pass(&r, 20000, BUSY_PER_MS);
+	for (unsigned i = 0; i < 5000 && !world.placed; i++)
+		pass(&r, 1, BUSY_PER_MS);
+	assert_true(world.placed);
+	assert_true(windows_figures(r.windows, r.p->account, world.now_ns, &before));
+	uint32_t account = r.p->account;
+	r.p->booked_bytes += 1000; /* seen by nobody */
+	r.p->tgid = 0;
+	assert_true(windows_figures(r.windows, account, world.now_ns, &f));
+	assert_true(f.edge <= before.edge + 0.1);
+	world.now_ns += 5000 * MS;
+	(void)windows_step(r.windows, world.now_ns);
+	assert_true(windows_figures(r.windows, account, world.now_ns, &f));
+	assert_true(f.edge < 1 && f.spread < 10);
+	end(&r);
+}
+
 /* Each turn of its own would wake us up: with twenty processes that was a tenth of what we took. */
 static void processes_without_windows_share_their_turns(void **state)
 {
@@ -240,6 +269,7 @@ int main(void)
 		cmocka_unit_test(all_of_the_time_is_stood_for),
 		cmocka_unit_test(a_storm_behind_a_calm),
 		cmocka_unit_test(exact_is_never_away),
+		cmocka_unit_test(a_process_that_is_gone_in_a_window),
 		cmocka_unit_test(processes_without_windows_share_their_turns),
 	};
 

@@ -117,8 +117,8 @@ static struct reading read_counters(const struct windows *w, const struct window
 	const struct proc *p = slot_of(w, x);
 	struct reading r = { .cpu_ns = cpu_ns_of(x->pid) };
 
-	if (!p)
-		return x->at_begin;
+	if (!p) /* gone: nothing was counted since */
+		return x->open.ns ? x->open.at : x->at_begin;
 	r.hits = p->hits;
 	r.returns = p->returns;
 	r.sampled = p->sampled;

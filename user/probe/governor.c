@@ -89,7 +89,7 @@
 #define COLD_MORE 2.0
 #define COLD_UNKNOWN 0.3     /* of the emulated hit, where it can't be seen */
 #define COLD_MAX 2.0	     /* ... and at most */
-#define COLD_HITS_MIN 1024   /* bodies are measured one in 61 */
+#define COLD_HITS_MIN 1024   /* bodies are measured one in BODY_SAMPLE (include/abi.h) */
 #define COLD_SAMPLED_MAX 0.2 /* of the hits: else our programs do different things, walk Python's frames among them */
 
 #define CALM_PERIODS 5
