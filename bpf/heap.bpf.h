@@ -244,6 +244,7 @@ static __always_inline struct thread_state *thread_need(struct proc *p, struct t
 		return NULL;
 	}
 	t->account = p->account;
+	t->scope = scope;
 	return t;
 }
 

@@ -23,7 +23,7 @@ __u64 sum_marks[SUM_MARKS];
 /* Which sampled blocks `live` may hold (include/abi.h). */
 __u64 live_filter[LIVE_FILTER_WORDS];
 
-/* enum probe_scope in force; set by user space. */
+/* Which links count (include/abi.h: SCOPE_*); set by user space. */
 __u32 scope;
 
 /* Held while a process of a control group is entered at its first call: two of its threads may come at once. */
@@ -159,6 +159,13 @@ struct {
 	__type(key, __u32);
 	__type(value, struct remembered_chain);
 } seen_chains SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1 << KNOWN_CODES_BITS);
+	__type(key, __u32);
+	__type(value, struct known_code);
+} known_codes SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -68,26 +68,38 @@ static __always_inline int copy_short(const struct proc *p, __u64 code, __u32 id
 	return 0;
 }
 
-/* Tells of a code object once. What does not fit into the ring is read from the process later, if it is still there. */
-__noinline int code_tell(struct proc *p, struct thread_state *t, __u64 code, __u32 id)
+/* Copies a code object, if that was not done lately. 0: user space has it. */
+static __always_inline int code_copy(struct proc *p, struct thread_state *t, __u64 code, __u32 id)
 {
-	__u64 bytes = 0;
-	__u32 one = 1;
-
-	if (!p || !t)
-		return 0;
-	__u64 *words = t->walk.code_words;
-	__u64 key = table_mix(table_mix(code, id), p->id.image);
-	__u32 index = p->python;
+	__u64 bytes = 0, *words = t->walk.code_words;
+	__u64 key = table_mix(table_mix(p->id.image, code), id);
+	__u32 one = 1, index = p->python;
 	struct python_info *py = bpf_map_lookup_elem(&pythons, &index);
-	if (!py || bpf_map_lookup_elem(&codes, &key) ||
-	    bpf_probe_read_user(words, sizeof(t->walk.code_words), (void *)(code + py->code_id)))
+
+	if (bpf_map_lookup_elem(&codes, &key))
 		return 0;
+	if (!py || bpf_probe_read_user(words, sizeof(t->walk.code_words), (void *)(code + py->code_id)))
+		return -1;
 	(void)read_u64(words[10] + PYTHON_TABLE_HEAD, &bytes); /* unreadable: a short copy will say so */
 	int is_long = bytes + 2 * PYTHON_TABLE_HEAD > PYTHON_COPY_TABLE;
 	if (is_long ? copy_long(p, code, id, words, py->minor) : copy_short(p, code, id, words, py->minor))
-		return 0;
+		return -1;
 	(void)bpf_map_update_elem(&codes, &key, &one, BPF_ANY); /* if it is not kept, there will be a second copy */
+	return 0;
+}
+
+/* Tells of a code object once. What does not fit into the ring is read from the process later, if it is still there. */
+__noinline int code_tell(struct proc *p, struct thread_state *t, __u64 code, __u32 id)
+{
+	struct known_code k = { 0 };
+
+	if (!p || !t)
+		return 0;
+	int is_known = known_code_get(t, code, &k) && k.id == id;
+	if ((is_known && k.is_told) || code_copy(p, t, code, id) || !is_known)
+		return 0;
+	k.is_told = 1;
+	known_code_put(t, code, &k);
 	return 0;
 }
 

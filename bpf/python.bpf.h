@@ -168,17 +168,88 @@ static __always_inline __u8 python_owner(const struct thread_state *t, const str
 	return (__u8)(frame_word(t, at) >> (at & 7) * 8);
 }
 
-/* What a code object says of itself. */
-static __always_inline int python_identify(struct python_walk *w, const struct python_info *py, __u64 code, __u32 *ret)
+/* A counter that stands where co_version of the newest code object can't come from is none: the version's layout is another than we know. */
+#define COUNTER_AHEAD_MAX (1u << 20)
+
+static __always_inline int counter_fits(const struct python_info *py, __u64 counter, __u32 newest)
 {
-	if (bpf_probe_read_user(w->code_words, sizeof(w->code_words), (void *)(code + py->code_id)) ||
-	    bpf_probe_read_user(w->table_words, sizeof(w->table_words),
-				(void *)(python_code_table(w->code_words) + PYTHON_TABLE_HEAD)))
-		return -1;
-	__u32 version = w->code_words[PYTHON_VERSION_WORD] >> 32; /* looked at only where there is one */
-	if (version > w->newest)
-		w->newest = version;
-	*ret = python_code_id(w->code_words, w->table_words);
+	if (!py->code_counter)
+		return 1;
+	return newest && counter > newest && counter - newest <= COUNTER_AHEAD_MAX;
+}
+
+/* --- code objects that were identified lately --- */
+
+/* Mixed one after the other: addresses that lie side by side and counters that follow each other differ in the same low bits. */
+static __always_inline __u64 known_code_key(const struct thread_state *t, __u64 code)
+{
+	__u64 process = table_mix(0, (__u64)t->account << 32 | t->image);
+
+	return table_mix(table_mix(process, code), t->walk.counter);
+}
+
+static __always_inline __u32 known_code_seal(__u64 key, const struct known_code *k)
+{
+	return python_code_id_fold(table_mix(table_mix(~key, k->id), (__u64)k->version << 32 | k->is_told));
+}
+
+static __always_inline struct known_code *known_code_at(__u64 key)
+{
+	__u32 place = (__u32)(key >> (64 - KNOWN_CODES_BITS));
+
+	return bpf_map_lookup_elem(&known_codes, &place);
+}
+
+/* 1: it is known, and copied to `ret`. */
+static __always_inline int known_code_get(const struct thread_state *t, __u64 code, struct known_code *ret)
+{
+	__u64 key = known_code_key(t, code);
+	const volatile struct known_code *k = known_code_at(key); /* volatile: what is checked is what is used */
+
+	if (!k || !t->walk.counter)
+		return 0;
+	ret->key = k->key;
+	ret->seal = k->seal;
+	ret->id = k->id;
+	ret->version = k->version;
+	ret->is_told = k->is_told;
+	return ret->key == key && ret->seal == known_code_seal(key, ret);
+}
+
+static __always_inline void known_code_put(const struct thread_state *t, __u64 code, const struct known_code *from)
+{
+	__u64 key = known_code_key(t, code);
+	struct known_code *k = known_code_at(key);
+
+	if (!k)
+		return;
+	k->key = key;
+	k->id = from->id;
+	k->version = from->version;
+	k->is_told = from->is_told;
+	k->seal = known_code_seal(key, from);
+}
+
+/* What a code object says of itself. */
+static __always_inline int python_identify(struct thread_state *t, const struct python_info *py, __u64 code, __u32 *ret)
+{
+	struct python_walk *w = &t->walk;
+	struct known_code k = { 0 };
+
+	if (!known_code_get(t, code, &k)) {
+		if (bpf_probe_read_user(w->code_words, sizeof(w->code_words), (void *)(code + py->code_id)) ||
+		    bpf_probe_read_user(w->table_words, sizeof(w->table_words),
+					(void *)(python_code_table(w->code_words) + PYTHON_TABLE_HEAD)))
+			return -1;
+		k.version = w->code_words[PYTHON_VERSION_WORD] >> 32;
+		k.id = python_code_id(w->code_words, w->table_words);
+		k.is_told = 0;
+		if (w->counter && counter_fits(py, w->counter, k.version))
+			known_code_put(t, code, &k);
+	}
+	if (k.version > w->newest)
+		w->newest = k.version;
+	*ret = k.id;
 	return 0;
 }
 
@@ -233,7 +304,7 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 	}
 	__u64 code = frame_word(t, w->frame + py->frame_code) & ~7ull; /* 3.14: the low bits are tags */
 	__u32 id;
-	if (!code || code >= USER_ADDR_MAX || python_identify(w, py, code, &id))
+	if (!code || code >= USER_ADDR_MAX || python_identify(t, py, code, &id))
 		return python_broken(w);
 	if (w->pending)
 		python_emit(w, s);
@@ -352,29 +423,18 @@ static __always_inline __u64 chain_remembered(struct thread_state *t, __u32 *ret
 	return chain_check(t, c);
 }
 
-/* A counter that stands where co_version of the newest code object can't come from is none: the version's layout is another than we know. */
-#define COUNTER_AHEAD_MAX (1u << 20)
-
-static __always_inline int counter_fits(const struct python_walk *w)
-{
-	__u32 python = w->python;
-	const struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
-
-	if (!py || !py->code_counter)
-		return py != NULL;
-	return w->newest && w->counter > w->newest && w->counter - w->newest <= COUNTER_AHEAD_MAX;
-}
-
 static __always_inline void chain_remember(struct thread_state *t, __u64 id)
 {
 	struct python_walk *w = &t->walk;
 	__u32 place = w->remember;
 	struct remembered_chain *c = bpf_map_lookup_elem(&seen_chains, &place);
+	__u32 python = w->python;
+	const struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
 
 	if (!c)
 		return;
 	c->first = 0;
-	if (w->too_many || w->flags || !counter_fits(w))
+	if (w->too_many || w->flags || !py || !counter_fits(py, w->counter, w->newest))
 		return;
 	c->state = w->state;
 	c->id = id;

@@ -182,6 +182,20 @@ struct remembered_chain {
 	__u64 at[REMEMBERED_STEPS];
 };
 
+/*
+ * A code object identified lately, which takes two reads of the process's memory. What was found at an address holds as long as the counter stands: no
+ * code object was made since, or freed. Two CPUs that fill one place at once make one that fits nothing: `seal` is of the key too, by another hash.
+ */
+#define KNOWN_CODES_BITS 12
+
+struct known_code {
+	__u64 key; /* address, counter, process; 0: empty */
+	__u32 seal;
+	__u32 id;
+	__u32 version; /* co_version; looked at only where there is one */
+	__u32 is_told; /* to user space */
+};
+
 /* A sum that this thread booked on lately: its stack's definition is stored. */
 #define RECENT_SUMS 64
 
@@ -200,7 +214,7 @@ struct thread_state {
 	__u64 left;	     /* bytes up to the next sampling point */
 	__u32 left_rate;     /* the rate it was drawn for; 0: none was */
 	__u32 hits, returns; /* all told; the process is told in steps */
-	__u32 pad;
+	__u32 scope;	     /* of its last hit while links of two scopes were in place */
 	struct inflight call[TRACKED_LAYERS];
 	struct wrap wrap;
 	struct map_call map;

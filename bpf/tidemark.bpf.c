@@ -23,6 +23,7 @@
 #include "heap.bpf.h"
 #include "mapping.bpf.h"
 #include "pages.bpf.h"
+#include "scope.bpf.h"
 
 char LICENSE[] SEC("license")
 = "GPL";
@@ -79,7 +80,7 @@ static __always_inline int enter(struct pt_regs *ctx, const struct call_cookie *
 {
 	struct cpu_stat *st;
 
-	if (k->scope != scope)
+	if (!is_in_scope(k->scope))
 		return SKIP_RETURN;
 	__u64 began = body_begin(&st);
 	int ret = alloc_enter(ctx, k);
@@ -137,7 +138,7 @@ int on_free_enter(struct pt_regs *ctx)
 	struct cpu_stat *st;
 
 	NO_PRIVATE_STACK(ctx, &no_progs);
-	if (k.scope != scope)
+	if (!is_in_scope(k.scope))
 		return 0;
 	__u64 began = body_begin(&st);
 	free_enter(ctx, &k);
@@ -152,7 +153,7 @@ int on_wrap_enter(struct pt_regs *ctx)
 	struct cpu_stat *st;
 
 	NO_PRIVATE_STACK(ctx, &no_progs);
-	if (k.scope != scope)
+	if (!is_in_scope(k.scope))
 		return 0;
 	__u64 began = body_begin(&st);
 	wrap_enter(ctx, &k);

@@ -148,16 +148,33 @@ __noinline __u32 range_find(__u64 layout, __u64 addr)
 	return lo ? first + lo : 0;
 }
 
-/* The rule's number that holds at a linked address; UNWIND_RULE_NONE: none. */
-__noinline __u32 row_find(__u32 page, __u64 vaddr)
+/*
+ * Rules found lately: return addresses are few, and a search is most of a frame's cost. A word is the linked address among all pages, the rule, and that
+ * there is something; files' rows stay as they are, so it holds for good.
+ */
+#define FOUND_ROWS_BITS 14
+__u64 found_rows[1 << FOUND_ROWS_BITS];
+
+static __always_inline __u64 *found_row(__u32 address)
 {
-	__u32 at = page + (__u32)(vaddr >> ROW_PAGE_SHIFT), zero = 0;
+	return &found_rows[(address * 0x9e3779b1u >> (32 - FOUND_ROWS_BITS)) & ((1 << FOUND_ROWS_BITS) - 1)];
+}
+
+static __always_inline __u64 found_pack(__u32 address, __u32 rule)
+{
+	return (__u64)address << 32 | rule << 1 | 1;
+}
+
+/* The rule's number that holds at a linked address; UNWIND_RULE_NONE: none. */
+static __always_inline __u32 row_search(__u32 at, __u32 low)
+{
+	__u32 zero = 0;
 	struct unwind_page *pg = bpf_map_lookup_elem(&pages, &at);
 
 	if (!pg || !pg->n)
 		return UNWIND_RULE_NONE;
 	__u32 block = pg->first >> BLOCK_ROWS_SHIFT, first = pg->first & (BLOCK_ROWS - 1), lo = 0, hi = pg->n;
-	__u32 most = (__u32)vaddr << ROW_LOW_SHIFT | 0xffff, found = UNWIND_RULE_NONE;
+	__u32 most = low << ROW_LOW_SHIFT | 0xffff, found = UNWIND_RULE_NONE;
 	struct row_block_map *inner = bpf_map_lookup_elem(&row_blocks, &block);
 	if (!inner)
 		return UNWIND_RULE_NONE;
@@ -177,6 +194,21 @@ __noinline __u32 row_find(__u32 page, __u64 vaddr)
 		}
 	}
 	return found;
+}
+
+__noinline __u32 row_find(__u32 page, __u64 vaddr)
+{
+	__u32 at = page + (__u32)(vaddr >> ROW_PAGE_SHIFT), low = (__u16)vaddr, address = at << ROW_PAGE_SHIFT | low;
+
+	if (at >= UNWIND_PAGES)
+		return UNWIND_RULE_NONE;
+	__u64 *known = found_row(address), word = *(volatile __u64 *)known; /* once: another CPU may write it */
+	if (word >> 32 == address && word & 1)
+		return (word >> 1) & 0xffff;
+	__u32 rule = row_search(at, low);
+	if (rule != UNWIND_RULE_NONE)
+		*known = found_pack(address, rule);
+	return rule;
 }
 
 /* Finds the mapping of an address, most often the one of the frame before. 0, or -1: in none that is known. */

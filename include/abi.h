@@ -270,6 +270,16 @@ struct cpu_stat {
  */
 enum probe_scope { SCOPE_HOST, SCOPE_PROCESS };
 
+/* In one word, so that it changes at once: the scope in force, whether links of the one before may still be in place, how often it changed. */
+#define SCOPE_BIT 1u
+#define SCOPE_BOTH 2u
+#define SCOPE_TURN 4u
+
+static inline __u32 scope_switched(__u32 word)
+{
+	return ((word & ~SCOPE_BOTH) + SCOPE_TURN) ^ (SCOPE_BIT | SCOPE_BOTH);
+}
+
 #define SCRATCH_PER_CPU 4 /* slots of working memory */
 
 /* Set between open and load; constant for the programs. */

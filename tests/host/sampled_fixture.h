@@ -12,7 +12,6 @@
 static inline int setup_rate_1(bool sessions)
 {
 	(void)setup(sessions);
-	memset(inner_places, 0, sizeof(inner_places));
 	config_set((struct config){ .sample_bytes = R });
 	proc_of(f.p)->rate = 1;
 	return 0;

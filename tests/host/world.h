@@ -347,7 +347,10 @@ static inline void world_init(bool sessions)
 	world = (struct world){ .sessions = sessions, .next_pid = 100, .live_buckets = 4096, .sum_places = 16384 };
 	next_image = 1;
 	adopting = 0;
+	scope = SCOPE_HOST;
 	memset(live_filter, 0, sizeof(live_filter));
+	memset(inner_places, 0, sizeof(inner_places));
+	memset(found_rows, 0, sizeof(found_rows));
 	config_set((struct config){ 0 });
 	world.layout = world_text();
 }

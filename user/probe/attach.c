@@ -626,12 +626,13 @@ int attacher_set_scope(struct attacher *a, enum probe_scope scope)
 		detach_scope(a, scope);
 		return err;
 	}
-	loader_set_scope(a->loader, scope);
+	loader_switch_scope(a->loader);
 	a->scope = scope;
 	return 0;
 }
 
 void attacher_settle(struct attacher *a)
 {
+	loader_settle_scope(a->loader);
 	detach_scope(a, a->scope == SCOPE_HOST ? SCOPE_PROCESS : SCOPE_HOST);
 }

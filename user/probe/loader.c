@@ -337,6 +337,16 @@ void loader_set_scope(struct loader *l, enum probe_scope scope)
 	__atomic_store_n(&l->skel->bss->scope, (uint32_t)scope, __ATOMIC_SEQ_CST);
 }
 
+void loader_switch_scope(struct loader *l)
+{
+	__atomic_store_n(&l->skel->bss->scope, scope_switched(l->skel->bss->scope), __ATOMIC_SEQ_CST);
+}
+
+void loader_settle_scope(struct loader *l)
+{
+	__atomic_fetch_and(&l->skel->bss->scope, ~SCOPE_BOTH, __ATOMIC_SEQ_CST);
+}
+
 uint32_t loader_new_image(struct loader *l)
 {
 	return __sync_fetch_and_add(&l->skel->bss->next_image, 1);

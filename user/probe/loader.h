@@ -62,8 +62,10 @@ int loader_map_fd(const struct loader *l, enum kernel_map m);
 int loader_prog_fd(const struct loader *l, enum call_prog p); /* -1: this kernel can't have it */
 const struct features *loader_features(const struct loader *l);
 
-/* Which links count from now on. */
+/* Which links count: before the first is made. Later the other scope's may be made too, the switch makes them count, and the first ones go. */
 void loader_set_scope(struct loader *l, enum probe_scope scope);
+void loader_switch_scope(struct loader *l);
+void loader_settle_scope(struct loader *l);
 
 /* Takes the next image number from the counter that the programs share. */
 uint32_t loader_new_image(struct loader *l);
