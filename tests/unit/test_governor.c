@@ -429,6 +429,8 @@ static void test_costs_add_up(void **state)
 	assert_float_equal(governor_cost_ns(&sim_costs, &(struct governor_look){ .period_ns = 1 }), 0, 0);
 }
 
+#define CLOCK_NS 35 /* governor.c: COLD_CLOCK_NS */
+
 static double cost_of_hits(uint64_t hits, uint64_t sampled, double body_ns)
 {
 	struct governor_look look = {
@@ -444,13 +446,45 @@ static void test_cold_hits_cost_more(void **state)
 	(void)state;
 	assert_float_equal(cost_of_hits(100000, 0, BODY_NS), ENTRY_NS, 0.1);
 	assert_float_equal(cost_of_hits(100000, 0, BODY_NS - 40), ENTRY_NS, 0.1);
-	assert_float_equal(cost_of_hits(100000, 0, BODY_NS + 60), ENTRY_NS + 120, 0.1);
+	assert_float_equal(cost_of_hits(100000, 0, BODY_NS + CLOCK_NS), ENTRY_NS, 0.1);
+	assert_float_equal(cost_of_hits(100000, 0, BODY_NS + CLOCK_NS + 60), ENTRY_NS + 180, 0.1);
 	assert_float_equal(cost_of_hits(100000, 0, BODY_NS + 5000), 3 * ENTRY_NS, 0.1);
 	/* calls that are counted take what they take */
 	assert_float_equal(cost_of_hits(100000, 10000, BODY_NS + 0.1 * SAMPLED_BODY_NS), ENTRY_NS, 0.1);
 	/* too few, or nearly all of them: it can't be told */
 	assert_float_equal(cost_of_hits(1000, 0, BODY_NS + 60), 1.3 * ENTRY_NS, 0.1);
 	assert_float_equal(cost_of_hits(100000, 30000, BODY_NS + 60), 1.3 * ENTRY_NS, 0.1);
+}
+
+/* What the process does between two hits is found cold behind each. */
+static void test_work_between_hits(void **state)
+{
+	struct governor_look look = { .period_ns = 1000000000,
+				      .attached_ns = 1000000000,
+				      .cpu_ns = 900000000,
+				      .attached_cpu_ns = 900000000,
+				      .hits = 100000,
+				      .body_ns = (uint64_t)(100000 * BODY_NS) };
+	double warm = governor_cost_ns(&sim_costs, &look), last = warm;
+	struct governor g;
+
+	(void)state;
+	for (int us = 1; us <= 8; us++) {
+		look.between_ns = 1000 * us;
+		assert_true(governor_cost_ns(&sim_costs, &look) > last + 100000 * 20);
+		last = governor_cost_ns(&sim_costs, &look);
+	}
+	look.between_ns = 1e9;
+	assert_float_equal(governor_cost_ns(&sim_costs, &look), last, 1);
+	assert_true(last < 3 * warm);
+	/* It is learnt, and what is made of it settles. */
+	governor_init(&g, 0);
+	for (int i = 0; i < 40; i++) {
+		look.between_ns = g.between_ns;
+		(void)governor_step(&g, &sim_costs, &look);
+	}
+	look.between_ns = g.between_ns;
+	assert_float_equal(g.between_ns, (900000000 - governor_cost_ns(&sim_costs, &look)) / 100000, 1);
 }
 
 /* Costs that are not known are taken too high: the budget is not burst, and still used. */
@@ -635,6 +669,7 @@ int main(void)
 		cmocka_unit_test(test_stretched_periods_cost_the_same),
 		cmocka_unit_test(test_costs_add_up),
 		cmocka_unit_test(test_cold_hits_cost_more),
+		cmocka_unit_test(test_work_between_hits),
 		cmocka_unit_test(test_uncalibrated),
 		cmocka_unit_test(test_no_limit),
 		cmocka_unit_test(test_budget_100),

@@ -31,6 +31,7 @@ struct governor_look {
 	uint64_t body_ns;		 /* struct proc; 0 with hits: not measured */
 	uint64_t switch_ns;   /* CPU time or stall that attaching and detaching cost the process, as far as known */
 	double stepped_share; /* of the hits: on instructions that the kernel must single-step */
+	double between_ns;    /* as governor.between_ns; 0: not known */
 	bool cut;	      /* the slice was ended by hits_limit */
 };
 
@@ -60,6 +61,7 @@ struct governor {
 	double slowdown;
 	double work_outside; /* CPU time less cost, per wall time, outside of slices; NAN as slowdown */
 	double cost_within;  /* share of cost in the CPU time within slices; NAN as slowdown */
+	double between_ns;   /* CPU time of the process's own from one hit to the next; 0: not known yet */
 	/*
 	 * >= 1, written by the owner: periods are so many times longer. For when placing probes takes too much of our own CPU time
 	 * (probe/self_limit.h); the target pays the same.
