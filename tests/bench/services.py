@@ -66,6 +66,14 @@ class Service(oracle.Program):
         """How much it has done."""
         raise NotImplementedError
 
+    def busy(self):
+        """The process that does it."""
+        return self.pid
+
+    def work_often(self):
+        """As work, in units of its own; cheap enough to be asked every few milliseconds."""
+        return self.work()
+
 
 def has(python, modules):
     return subprocess.run([python, "-c", f"import {modules}"], capture_output=True, check=False).returncode == 0
@@ -91,6 +99,8 @@ class Flask(Service):
 
     def worker(self):
         return children(self.pid)[0]
+
+    busy = worker
 
     def wrk_command(self, seconds):
         # -d takes whole seconds only.
@@ -152,6 +162,11 @@ class Redis(Service, oracle.Redis):
                 h.check(got, "redis-server hung up")
                 text += got
         return int(found[1])
+
+    def work_often(self):
+        """Answers written."""
+        with open(f"/proc/{self.pid}/io", encoding="ascii") as f:
+            return next(int(line.split()[1]) for line in f if line.startswith("syscw:"))
 
 
 class Postgres(Service, oracle.Postgres):

@@ -59,7 +59,7 @@ static void test_budget_is_held(void **state)
 {
 	(void)state;
 	for (int i = 0; i < BURSTS; i++)
-		check_program(&sim_programs[i], 60, 0.75, 1.25);
+		check_program(&sim_programs[i], 120, 0.75, 1.25);
 }
 
 /* A few of many short bursts are met: within a minute that is chance. */

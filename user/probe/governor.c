@@ -256,6 +256,18 @@ static void compare_slices(struct governor *g)
 	g->cost_within = p->slice_cost_ns / p->slice_attached_cpu_ns;
 }
 
+/*
+ * Where CPU is short, probes stay for a while after they are to go: the kernel waits for its readers before it takes the first one away. Of a slice that was cut
+ * only the least is known that it can have been.
+ */
+static void learn_overhang(struct governor *g, double beyond_ns, bool cut, double weight)
+{
+	double more_ns = fmax(beyond_ns, 0) - g->overhang_ns; /* the first is believed at once */
+
+	if (more_ns > 0 || !cut)
+		g->overhang_ns += (g->overhang_ns > 0 ? weight : 1) * more_ns;
+}
+
 /* What a slice costs beyond its length, means over some slices; and how the process fares in it. */
 static void learn_slice(struct governor *g, const struct governor_look *seen, double attached_ns, double probes_ns)
 {
@@ -265,9 +277,9 @@ static void learn_slice(struct governor *g, const struct governor_look *seen, do
 	if (g->plan.slice_ns == 0 || g->plan.slice_ns >= g->plan.period_ns || attached_ns <= 0)
 		return;
 	g->switch_ns += weight * ((double)seen->switch_ns - g->switch_ns);
+	learn_overhang(g, attached_ns - (double)g->plan.slice_ns, seen->cut, weight);
 	if (seen->cut)
 		return;
-	g->overhang_ns += weight * (fmax(attached_ns - (double)g->plan.slice_ns, 0) - g->overhang_ns);
 	if (!seen->attached_cpu_ns)
 		return;
 	p->slice_wall_ns += (double)seen->period_ns;
