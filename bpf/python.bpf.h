@@ -185,7 +185,7 @@ static __always_inline __u64 known_code_key(const struct thread_state *t, __u64 
 {
 	__u64 process = table_mix(0, (__u64)t->account << 32 | t->image);
 
-	return table_mix(table_mix(process, code), t->walk.counter);
+	return table_mix(table_mix(table_mix(process, t->walk.interp), code), t->walk.counter);
 }
 
 static __always_inline __u32 known_code_seal(__u64 key, const struct known_code *k)
@@ -324,19 +324,19 @@ __noinline int python_step(struct thread_state *t, __u32 scratch)
 __noinline int python_begin(struct thread_state *t, __u32 python)
 {
 	struct python_info *py = bpf_map_lookup_elem(&pythons, &python);
-	__u64 interp;
 
 	if (!t || !py || !py->runtime)
 		return 0;
 	struct python_walk *w = &t->walk;
 	w->python = python;
+	w->interp = 0;
 	if (py->code_counter)
 		w->counter = 0;
 	w->state = python_state(t, py);
 	w->first = w->state ? python_first_frame(py, w->state) : 0;
 	/* What can't be read is no counter: the frames are walked. */
-	if (w->first && py->code_counter && !read_u64(w->state + py->tstate_interp, &interp))
-		(void)bpf_probe_read_user(&w->counter, sizeof(__u32), (void *)(interp + py->code_counter));
+	if (w->first && py->code_counter && !read_u64(w->state + py->tstate_interp, &w->interp))
+		(void)bpf_probe_read_user(&w->counter, sizeof(__u32), (void *)(w->interp + py->code_counter));
 	return w->first != 0;
 }
 

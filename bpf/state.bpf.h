@@ -159,7 +159,8 @@ struct python_walk {
 	__u64 first;	/* innermost frame */
 	__u64 check;	/* hash of the words that name its frames */
 	__u32 steps;	/* frames and shims so far */
-	__u64 counter;	/* func_state.next_version, or code_turn; 0: none */
+	__u64 counter;	/* func_state.next_version of the interpreter, or code_turn of the process; 0: none */
+	__u64 interp;	/* whose counter it is; 0: the process's */
 	__u32 too_many; /* frames to be remembered */
 	__u32 remember; /* index in `chain` that is being filled */
 	/* Of one code object; here for the same reason as thread_state.start. */
@@ -183,13 +184,13 @@ struct remembered_chain {
 };
 
 /*
- * A code object identified lately, which takes two reads of the process's memory. What was found at an address holds as long as the counter stands: no
- * code object was made since, or freed. Two CPUs that fill one place at once make one that fits nothing: `seal` is of the key too, by another hash.
+ * A code object identified lately, which takes two reads of the process's memory. What an interpreter's thread found at an address holds as long as its counter
+ * stands: no code object was made since, or freed. Two CPUs that fill one place at once make one that fits nothing: `seal` is of the key too, by another hash.
  */
 #define KNOWN_CODES_BITS 12
 
 struct known_code {
-	__u64 key; /* address, counter, process; 0: empty */
+	__u64 key; /* address, counter, interpreter, process; 0: empty */
 	__u32 seal;
 	__u32 id;
 	__u32 version; /* co_version; looked at only where there is one */

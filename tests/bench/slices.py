@@ -11,9 +11,11 @@ from pathlib import Path
 
 from common import h, libc_of
 
-STEP_S = 0.002     # shorter than the shortest slice
+STEP_S = 0.002
+LATE_S = 0.005     # looks that are further apart may have missed the shortest slice
 BLOCKS = 20        # of the runs, for the error: each left out in turn
 PLACES_MAX = 3     # of all breakpoints; they are placed and taken one after the other
+STILL_S = 0.02     # so long nothing was placed: all are there
 BREAKPOINT = 0xCC
 PAGE = 4096
 
@@ -42,6 +44,7 @@ class Breakpoints:
         for start, text in self.parts:
             self.mem.seek(start)
             now = self.mem.read(len(text))
+            h.check(len(now) == len(text), "the process has ended")
             for page in range(0, len(text), PAGE) if now != text else ():
                 if now[page:page + PAGE] != text[page:page + PAGE]:
                     found += [start + i for i in range(page, min(page + PAGE, len(text))) if now[i] != text[i] and now[i] == BREAKPOINT]
@@ -52,15 +55,17 @@ class Breakpoints:
         until = time.monotonic() + seconds
         while not self.places and time.monotonic() < until:
             found = self._all()
-            if found and found == self._all():  # all are in place
-                self.places = found[::max(1, (len(found) - 1) // (PLACES_MAX - 1))]
-            time.sleep(STEP_S)
+            time.sleep(STILL_S if found else STEP_S)
+            if found and found == self._all():
+                self.places = [found[i * (len(found) - 1) // (PLACES_MAX - 1)] for i in range(PLACES_MAX)]
         time.sleep(max(0, until - time.monotonic()))
 
     def any(self):
         for at in self.places:
             self.mem.seek(at)
-            if self.mem.read(1)[0] == BREAKPOINT:
+            byte = self.mem.read(1)
+            h.check(byte, "the process has ended")
+            if byte[0] == BREAKPOINT:
                 return True
         return False
 
@@ -113,7 +118,7 @@ class SliceLog:
             time.sleep(STEP_S)
             now = self._look()
             every.add(last, now)
-            if not (now[3] or last[3]):
+            if not (now[3] or last[3]) and now[0] - last[0] < LATE_S:
                 outside.add(last, now)
             last = now
         self.pieces.append((every, outside))
@@ -125,9 +130,10 @@ class SliceLog:
             return (1 - every.rate(per) / outside.rate(per)) * 100
 
         n = min(BLOCKS, len(self.pieces))
-        if n < 2 or not total(o for _, o in self.pieces[::n]).work:
-            return None
         # Blocks of neighbours: what follows on one another is alike.
-        without = [of([p for i, p in enumerate(self.pieces) if i * n // len(self.pieces) != k]) for k in range(n)]
+        parts = [[p for i, p in enumerate(self.pieces) if i * n // len(self.pieces) != k] for k in range(n)]
+        if n < 2 or not all(total(o for _, o in part).work > 0 for part in parts):
+            return None
+        without = [of(part) for part in parts]
         mean = statistics.mean(without)
         return of(self.pieces), math.sqrt((n - 1) / n * sum((w - mean) ** 2 for w in without))

@@ -248,4 +248,35 @@ static inline uint64_t ring_take(enum event_kind kind)
 	return n;
 }
 
+static inline int teardown(void **state)
+{
+	(void)state;
+	(void)ring_take(EVENT_NR);
+	books_check();
+	expect_no_loss();
+	world_done();
+	return 0;
+}
+
+/* What version 3.12 and newer count code objects by, if the layout says so. */
+#define COUNTER_AT 0x4000
+
+static inline void counter_begin(uint32_t value)
+{
+	f.py.code_counter = COUNTER_AT;
+	f.py.tstate_interp = 16;
+	python_change();
+	poke(f.th, STATE + 16, INTERP);
+	poke32(INTERP + COUNTER_AT, value);
+}
+
+/* As if nothing had been seen lately. */
+static inline void forget(void)
+{
+	for (uint32_t i = 0; i < REMEMBERED_CHAINS; i++)
+		((struct remembered_chain *)bpf_map_lookup_elem(&seen_chains, &i))->first = 0;
+	for (uint32_t i = 0; i < 1 << KNOWN_CODES_BITS; i++)
+		*(struct known_code *)bpf_map_lookup_elem(&known_codes, &i) = (struct known_code){ 0 };
+}
+
 #endif

@@ -17,16 +17,6 @@
 #define LAST_MINOR 14
 #define for_each_version(minor) for (uint32_t minor = FIRST_MINOR; minor <= LAST_MINOR; minor++)
 
-static int teardown(void **state)
-{
-	(void)state;
-	(void)ring_take(EVENT_NR);
-	books_check();
-	expect_no_loss();
-	world_done();
-	return 0;
-}
-
 static struct python_chain with_events(uint64_t id, uint64_t told, uint64_t chains)
 {
 	uint64_t n_codes = 0, n_chains = 0;
@@ -522,17 +512,6 @@ static void test_pair(void **state)
 }
 
 /* --- remembered chains --- */
-#define COUNTER_AT 0x4000
-
-static void counter_begin(uint32_t value)
-{
-	f.py.code_counter = COUNTER_AT;
-	f.py.tstate_interp = 16;
-	python_change();
-	poke(f.th, STATE + 16, INTERP);
-	poke32(INTERP + COUNTER_AT, value);
-}
-
 static uint64_t repeated(void)
 {
 	return stat_of()->python_repeated;
@@ -571,64 +550,6 @@ static void test_remembered(void **state)
 	}
 	poke(f.th, STATE + 16, NOT_MAPPED);
 	assert_int_equal(chain_take(), id);
-}
-
-static void forget(void)
-{
-	for (uint32_t i = 0; i < REMEMBERED_CHAINS; i++)
-		((struct remembered_chain *)bpf_map_lookup_elem(&seen_chains, &i))->first = 0;
-	for (uint32_t i = 0; i < 1 << KNOWN_CODES_BITS; i++)
-		*(struct known_code *)bpf_map_lookup_elem(&known_codes, &i) = (struct known_code){ 0 };
-}
-
-/* What is known of a code object is used while the counter stands, and by no other object, process or counter. */
-static void test_known_codes(void **state)
-{
-	(void)state;
-	version_begin(13);
-	for (int i = 0; i < 6; i++)
-		(void)code_new(i);
-	for (int i = 0; i < 64; i++) {
-		/* Codes and counters that differ in the same bits. */
-		uint32_t first = 1000 + (uint32_t)i, second = first ^ (uint32_t)(CODE_AT(i % 6) ^ CODE_AT((i + 1) % 6));
-		counter_begin(first);
-		struct chain c = chain_begin();
-		chain_add(&c, CODE_AT(i % 6), 3, true);
-		EXPECT_CHAIN(chain_take(), 0, &c);
-		counter_begin(second);
-		c = chain_begin();
-		chain_add(&c, CODE_AT((i + 1) % 6), 3, true);
-		uint64_t with = chain_take();
-		EXPECT_CHAIN(with, 0, &c);
-		forget();
-		assert_int_equal(chain_take(), with);
-	}
-}
-
-/* Read once; again when the counter has moved, or where there is none. */
-static void test_known_codes_are_not_read(void **state)
-{
-	(void)state;
-	version_begin(13);
-	counter_begin(1000);
-	struct chain c = chain_begin();
-	chain_add(&c, code_new(0), 3, true);
-	uint64_t id = chain_take();
-	uint64_t name = peek(f.th, CODE_AT(0) + f.py.code_id + 72);
-
-	poke(f.th, CODE_AT(0) + f.py.code_id + 72, name + 8); /* in life it can't change: it shows who looks */
-	frame_unit(CHUNK + 64, CODE_AT(0), 4);
-	uint32_t known = chain_of(chain_take())->code_id[0];
-	assert_int_equal(known, chain_of(id)->code_id[0]);
-	poke32(INTERP + COUNTER_AT, 1001);
-	frame_unit(CHUNK + 64, CODE_AT(0), 5);
-	assert_int_not_equal(chain_of(chain_take())->code_id[0], known);
-	poke32(INTERP + COUNTER_AT, 1000);
-	frame_unit(CHUNK + 64, CODE_AT(0), 6);
-	assert_int_equal(chain_of(chain_take())->code_id[0], known);
-	poke32(INTERP + COUNTER_AT, 0);
-	frame_unit(CHUNK + 64, CODE_AT(0), 7);
-	assert_int_not_equal(chain_of(chain_take())->code_id[0], known);
 }
 
 /* Whatever changes in the frames' memory: with a memory and without, the same chain. */
@@ -671,26 +592,12 @@ static void test_every_word(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_versions),
-		TEST(test_different),
-		TEST(test_large_unit),
-		TEST(test_thread_data),
-		TEST(test_no_key_yet),
-		TEST(test_foreign_threads),
-		TEST(test_subinterpreter),
-		TEST(test_no_frame),
-		TEST(test_depth),
-		TEST(test_broken),
-		TEST(test_circle),
-		TEST(test_chunk_borders),
-		TEST(test_code_replaced),
-		TEST(test_tagged_code),
-		TEST(test_cannot_be_stored),
-		TEST(test_pair),
-		TEST(test_remembered),
-		TEST(test_known_codes),
-		TEST(test_known_codes_are_not_read),
-		TEST(test_every_word),
+		TEST(test_versions),	   TEST(test_different),   TEST(test_large_unit),
+		TEST(test_thread_data),	   TEST(test_no_key_yet),  TEST(test_foreign_threads),
+		TEST(test_subinterpreter), TEST(test_no_frame),	   TEST(test_depth),
+		TEST(test_broken),	   TEST(test_circle),	   TEST(test_chunk_borders),
+		TEST(test_code_replaced),  TEST(test_tagged_code), TEST(test_cannot_be_stored),
+		TEST(test_pair),	   TEST(test_remembered),  TEST(test_every_word),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -58,10 +58,10 @@ static struct tick run_tick(struct sim *s, bool probed)
 {
 	const struct program *p = s->p;
 	double sampled_share = fmin(ldexp(p->sampled_share, 1 - (int)s->g.plan.rate), 1);
+	double per_ns = (is_off(s) ? p->off_hits_per_us : p->hits_per_us) / 1000;
 	double hit_ns = BODY_NS + (p->stepped ? sim_costs.stepped_ns : ENTRY_NS) +
 			sampled_share * (RETURN_NS + SAMPLED_BODY_NS);
-	double per_ns = (is_off(s) ? p->off_hits_per_us : p->hits_per_us) / 1000,
-	       blow = probed ? 1 + per_ns * hit_ns : 1;
+	double blow = probed ? 1 + per_ns * hit_ns : 1;
 	double want_ns = s->backlog_ns + work_at(s) * TICK_NS;
 	double done_ns = fmin(want_ns, p->cores * TICK_NS / blow);
 	struct tick t = { .cpu_ns = done_ns * blow };
@@ -131,6 +131,7 @@ static struct governor_look run_period(struct sim *s, double *ret_cpu_ns, double
 		.body_ns = (uint64_t)noisy(s, hits * BODY_NS + sampled * SAMPLED_BODY_NS),
 		.switch_ns = (uint64_t)switch_ns,
 		.stepped_share = s->p->stepped,
+		.slice_ns = always ? 0 : plan.slice_ns,
 		.cut = cut,
 	};
 }

@@ -58,6 +58,7 @@ static void check_program(const struct program *p, double seconds, double low, d
 static void test_budget_is_held(void **state)
 {
 	(void)state;
+	/* Two minutes: at 1 % the alternating one has a dozen slices in one, and what they meet is chance. */
 	for (int i = 0; i < BURSTS; i++)
 		check_program(&sim_programs[i], 120, 0.75, 1.25);
 }

@@ -171,14 +171,21 @@ static void mind_scope(struct live_source *s, uint64_t now, double foreign_per_s
 {
 	if (!attacher_can_change(s->attacher))
 		return;
-	if (s->scope_changed_ns && now - s->scope_changed_ns >= SETTLE_NS) {
+	if (s->scope_changed_ns && now - s->scope_changed_ns < SETTLE_NS)
+		return; /* nor is a birth taken note of: it is still there to be seen afterwards */
+	if (s->scope_changed_ns)
 		attacher_settle(s->attacher);
-		s->scope_changed_ns = 0;
-	}
+	s->scope_changed_ns = 0;
+	struct scope_policy before = s->policy;
 	enum probe_scope is = attacher_scope(s->attacher);
 	enum probe_scope want = scope_decide(&s->policy, is, now, foreign_per_s, s->follow.births);
-	if (want != is && !s->scope_changed_ns && attacher_set_scope(s->attacher, want) == 0)
+	if (want == is)
+		return;
+	int err = attacher_set_scope(s->attacher, want);
+	if (!err)
 		s->scope_changed_ns = now;
+	else if (err == -EBUSY) /* tried again the next time */
+		s->policy = before;
 }
 
 /* What we take ourselves: too much of it, and probes are placed less often. cpu_pct: of one core. */

@@ -35,6 +35,7 @@ struct window {
 	enum phase phase;
 	bool attached, was_away;
 	uint64_t began_ns, open_ns, close_ns, end_ns; /* of the period; of its slice */
+	uint64_t slice_ns;			      /* as drawn; 0: none, or always */
 	struct reading at_begin;
 	uint64_t attached_since_ns, attached_since_cpu_ns;
 	uint64_t attached_ns, attached_cpu_ns; /* in this period */
@@ -156,6 +157,7 @@ static void begin_period(const struct windows *w, struct window *x, uint64_t now
 		x->end_ns -= x->end_ns % period;
 	x->open_ns = slice ? x->began_ns + (uint64_t)((double)(period - slice) * random_share()) : x->end_ns;
 	x->close_ns = x->open_ns + slice;
+	x->slice_ns = slice < period ? slice : 0;
 	x->phase = slice ? PHASE_BEFORE : PHASE_AFTER;
 	x->at_begin = read_counters(w, x);
 	x->attached_ns = x->attached_cpu_ns = 0;
@@ -324,6 +326,7 @@ static void end_period(struct windows *w, struct window *x, uint64_t now)
 	seen.period_ns = now - x->began_ns;
 	seen.attached_ns = x->attached_ns;
 	seen.attached_cpu_ns = x->attached_cpu_ns;
+	seen.slice_ns = x->slice_ns;
 	seen.cut = x->cut;
 	uint64_t cost = (uint64_t)governor_cost_ns(w->opts.costs, &seen);
 

@@ -621,6 +621,8 @@ int attacher_set_scope(struct attacher *a, enum probe_scope scope)
 {
 	if (scope == a->scope)
 		return 0;
+	if (closer_is_busy(a->closer))
+		return -EBUSY;
 	int err = attach_scope(a, scope);
 	if (err) {
 		detach_scope(a, scope);

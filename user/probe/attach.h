@@ -69,7 +69,7 @@ enum probe_scope attacher_scope(const struct attacher *a);
 bool attacher_can_change(const struct attacher *a);
 /*
  * 0; -errno: a link could not be made, and the scope is as it was. Links of the scope before stay until attacher_settle, a second or so
- * later: calls that were under way return through them.
+ * later: calls that were under way return through them. -EBUSY: links are still being closed; one of the same scope would count a hit twice.
  */
 int attacher_set_scope(struct attacher *a, enum probe_scope scope);
 void attacher_settle(struct attacher *a);

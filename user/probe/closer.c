@@ -63,6 +63,14 @@ void closer_take(struct closer *c, int fd)
 	(void)pthread_attr_destroy(&small);
 }
 
+bool closer_is_busy(struct closer *c)
+{
+	(void)pthread_mutex_lock(&c->lock);
+	bool busy = c->under_way > 0;
+	(void)pthread_mutex_unlock(&c->lock);
+	return busy;
+}
+
 void closer_free(struct closer *c)
 {
 	if (!c)

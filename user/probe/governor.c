@@ -70,7 +70,8 @@
 #define DEBT_PERIODS 8
 #define GAIN_MIN 0.25
 #define GAIN_MAX 2
-#define SURPRISE 2 /* times the allowance: the estimate follows at once */
+#define OVERHANG_FIRST 0.5 /* of the first that is seen: one attach on a busy machine is no reason to give up slices */
+#define SURPRISE 2	   /* times the allowance: the estimate follows at once */
 
 #define PERIOD_MAX_NS (3600 * SECOND) /* none of ours */
 #define CPUS_MAX 8192		      /* NR_CPUS of x86-64: Linux 6.18, arch/x86/Kconfig */
@@ -83,8 +84,8 @@
 #define SLOWDOWN_SHARE 0.75 /* of the CPU time in slices: with calibration 10 % off, the rest is known to 30 % */
 
 /*
- * Measured by the throughput of programs within slices and outside (tests/bench/slices.py; Linux 6.18, a virtual machine), as what a hit cost beyond calibration, what of it
- * our programs took, and the time between two hits: a loop of malloc and free 80, 35 ns, 0; redis -10, 36 ns, 0.9 us; Python with json and re 270, 117 ns,
+ * Measured by the throughput of programs within slices and outside (tests/bench/slices.py; Linux 6.18, a virtual machine), as what a hit cost beyond calibration and beyond what our programs
+ * took in it, how much more these took than calibrated, and the time between two hits: a loop of malloc and free 80, 35 ns, 0; redis -10, 36 ns, 0.9 us; Python with json and re 270, 117 ns,
  * 0.7 us; a gunicorn worker with Flask 690, 165 ns, 4.6 us. So of what our programs take, the first 35 ns are the reading of the clock. The four are within 10 % of what
  * they lost; a program that does little but walk through more memory than caches hold loses up to twice what is said.
  */
@@ -257,15 +258,15 @@ static void compare_slices(struct governor *g)
 }
 
 /*
- * Where CPU is short, probes stay for a while after they are to go: the kernel waits for its readers before it takes the first one away. Of a slice that was cut
- * only the least is known that it can have been.
+ * Where CPU is short, placing the probes and being woken at the slice's end take several times their usual time. Of a slice that was cut only the least is known
+ * that it can have been.
  */
 static void learn_overhang(struct governor *g, double beyond_ns, bool cut, double weight)
 {
-	double more_ns = fmax(beyond_ns, 0) - g->overhang_ns; /* the first is believed at once */
+	double more_ns = fmax(beyond_ns, 0) - g->overhang_ns;
 
 	if (more_ns > 0 || !cut)
-		g->overhang_ns += (g->overhang_ns > 0 ? weight : 1) * more_ns;
+		g->overhang_ns += (g->overhang_ns > 0 ? weight : OVERHANG_FIRST) * more_ns;
 }
 
 /* What a slice costs beyond its length, means over some slices; and how the process fares in it. */
@@ -277,7 +278,8 @@ static void learn_slice(struct governor *g, const struct governor_look *seen, do
 	if (g->plan.slice_ns == 0 || g->plan.slice_ns >= g->plan.period_ns || attached_ns <= 0)
 		return;
 	g->switch_ns += weight * ((double)seen->switch_ns - g->switch_ns);
-	learn_overhang(g, attached_ns - (double)g->plan.slice_ns, seen->cut, weight);
+	if (seen->slice_ns)
+		learn_overhang(g, attached_ns - (double)seen->slice_ns, seen->cut, weight);
 	if (seen->cut)
 		return;
 	if (!seen->attached_cpu_ns)

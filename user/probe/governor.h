@@ -11,7 +11,8 @@
  *   seen before it, so every moment has the same chance to be seen and what was seen may be scaled by period / slice. (Not so after `cut`:
  *   what was seen then is of the part of the slice up to the cut, and too high in the mean.)
  * - hits_limit counts the hits of one period, also when the probes stay in place from one to the next.
- * - attached_ns and attached_cpu_ns run from before the first probe is placed until the last is gone.
+ * - attached_ns and attached_cpu_ns run from before the first probe is placed until all are told to go. The kernel first waits for its readers then,
+ *   10 ms or, where CPU is short, ten times that; hits meanwhile count, so that a slice looks dearer than it was, and never cheaper.
  */
 #ifndef TIDEMARK_PROBE_GOVERNOR_H
 #define TIDEMARK_PROBE_GOVERNOR_H
@@ -32,6 +33,7 @@ struct governor_look {
 	uint64_t switch_ns;   /* CPU time or stall that attaching and detaching cost the process, as far as known */
 	double stepped_share; /* of the hits: on instructions that the kernel must single-step */
 	double between_ns;    /* as governor.between_ns; 0: not known */
+	uint64_t slice_ns;    /* as long as the slice was to be; 0: there was none, or the probes always are in place */
 	bool cut;	      /* the slice was ended by hits_limit */
 };
 
