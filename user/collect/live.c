@@ -258,8 +258,9 @@ static void rest(struct live_source *s)
 }
 
 /* Until a descriptor is ready (fds[0]: the ring's), or the next snapshot or window is due. As poll. */
-static int wait_until(const struct live_source *s, struct pollfd *fds, size_t n, uint64_t now)
+static int wait_until(const struct live_source *s, struct pollfd *fds, size_t n)
 {
+	uint64_t now = mono_ns(); /* placing probes took its time: a slice would last longer by as much */
 	uint64_t due = s->windows_ns < s->next_ns ? s->windows_ns : s->next_ns;
 	bool rests = now < s->rests_until_ns;
 
@@ -288,7 +289,7 @@ static int live_next(struct source *base, const int *wake, size_t n_wake, struct
 			return take_snapshot(s, now, ret);
 		if (now >= s->windows_ns)
 			step_windows(s);
-		int n = wait_until(s, fds, OWN_FDS + n_wake, now);
+		int n = wait_until(s, fds, OWN_FDS + n_wake);
 		if (n < 0)
 			return errno == EINTR ? SOURCE_WOKEN : -errno;
 		if (n > 0 && fds[1].revents)
