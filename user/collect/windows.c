@@ -237,7 +237,7 @@ static struct governor_look look_between(const struct windows *w, const struct w
 		.sampled = to->sampled - from->sampled,
 		.body_ns = to->body_ns - from->body_ns,
 		.stepped_share = attacher_stepped_share(w->opts.attacher, x->pid),
-		.between_ns = x->governor.between_ns,
+		.between_ns = x->slice_ns ? x->governor.between_ns : 0,
 	};
 }
 

@@ -32,7 +32,7 @@ struct governor_look {
 	uint64_t body_ns;		 /* struct proc; 0 with hits: not measured */
 	uint64_t switch_ns;   /* CPU time or stall that attaching and detaching cost the process, as far as known */
 	double stepped_share; /* of the hits: on instructions that the kernel must single-step */
-	double between_ns;    /* as governor.between_ns; 0: not known */
+	double between_ns;    /* as governor.between_ns; 0: not known, or the probes always are in place */
 	uint64_t slice_ns;    /* as long as the slice was to be; 0: there was none, or the probes always are in place */
 	bool cut;	      /* the slice was ended by hits_limit */
 };
