@@ -124,8 +124,7 @@ __noinline int book_gone(struct proc *p, __u32 layer, struct live_block *b, __u3
 		__sync_fetch_and_add(&s->untracked_bytes, w.bytes);
 		__sync_fetch_and_add(&s->untracked_count, w.count);
 	}
-	if (w.var)
-		__sync_fetch_and_add(&s->gone_var, w.var);
+	sample_var_add(&s->gone_var, w.var);
 	__sync_fetch_and_add(&p->live_bytes[layer & 3], -(__s64)w.bytes);
 	return 0;
 }
@@ -290,7 +289,7 @@ __noinline int book_alloc(struct proc *p, __u32 layer_rate, __u64 addr, __u64 by
 	if (!rate && !p->unsampled)
 		p->unsampled = 1;
 	if (rate) {
-		__sync_fetch_and_add(&s->alloc_var, w.var);
+		sample_var_add(&s->alloc_var, w.var);
 		__sync_fetch_and_add(&p->booked_bytes, w.bytes);
 		__sync_fetch_and_add(&p->booked_var, w.var);
 	}

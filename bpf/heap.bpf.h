@@ -216,6 +216,28 @@ static __always_inline int is_observed(const struct proc *p, enum layer layer)
 	return (p->flags & (layer == LAYER_PYTHON ? PROC_PYTHON : PROC_HEAP)) != 0;
 }
 
+/* The thread's state is made at its first call. NULL: none to be had. */
+static __always_inline struct thread_state *thread_make(struct proc *p, struct thread_state *t)
+{
+	if (t)
+		return t;
+	t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
+	if (!t)
+		return NULL;
+	t->account = p->account;
+	t->scope = scope;
+	return t;
+}
+
+/* Where a call is lost without one: that is counted. */
+static __always_inline struct thread_state *thread_need(struct proc *p, struct thread_state *t)
+{
+	t = thread_make(p, t);
+	if (!t)
+		loss_count(p, LOSS_THREAD_STATE);
+	return t;
+}
+
 /* The process whose heap or Python call this is, NULL if that layer of it is not observed. */
 static __always_inline struct proc *heap_hit(struct thread_state **ret, enum layer layer)
 {
@@ -223,6 +245,7 @@ static __always_inline struct proc *heap_hit(struct thread_state **ret, enum lay
 	__u32 zero = 0;
 
 	if (p && is_observed(p, layer)) {
+		*ret = thread_make(p, *ret); /* one that only frees is paid for, too */
 		if (*ret)
 			hit_count(p, *ret);
 		return p;
@@ -231,21 +254,6 @@ static __always_inline struct proc *heap_hit(struct thread_state **ret, enum lay
 	if (st)
 		st->foreign_hits++;
 	return NULL;
-}
-
-/* The thread's state is made at its first call. NULL: none to be had, counted. */
-static __always_inline struct thread_state *thread_need(struct proc *p, struct thread_state *t)
-{
-	if (t)
-		return t;
-	t = thread_get(BPF_LOCAL_STORAGE_GET_F_CREATE);
-	if (!t) {
-		loss_count(p, LOSS_THREAD_STATE);
-		return NULL;
-	}
-	t->account = p->account;
-	t->scope = scope;
-	return t;
 }
 
 /* The sum on which a call is booked. Most calls repeat a stack that the thread booked on lately. */
@@ -612,6 +620,10 @@ static __always_inline void thread_gone(struct task_struct *task)
 
 	if (!t || !p)
 		return;
+	/* What the steps left over: a thread of few calls would count for none. */
+	__sync_fetch_and_add(&p->hits, t->hits & (HITS_STEP - 1));
+	__sync_fetch_and_add(&p->returns, t->returns & (HITS_STEP - 1));
+	t->hits = t->returns = 0;
 	for (int i = 0; i < TRACKED_LAYERS; i++) {
 		if (!t->call[i].is_skipped)
 			old_put_back(p, LAYER_HEAP + i, &t->call[i]);

@@ -20,7 +20,7 @@
  *
  * BPF has no floating point: functions of x = S/R stand in tables of SAMPLE_STEPS intervals up to SAMPLE_X, with linear interpolation. Beyond,
  * p is 1 (1 - p is below 1.3e-14). A chord lies above a convex function, so weights are too large: by at most 2.0e-5 of their value, near
- * x = 0, 3e-6 at x = 3; too small by at most 1.2e-6, where the table is rounded. Variances are within 2.1e-5 R², ln(1 + m) within 4e-10.
+ * x = 0, 3e-6 at x = 3; too small by at most 1.2e-6, where the table is rounded. Variances are within 2.1e-5 R² and a unit, ln(1 + m) within 4e-10.
  * tests/unit/test_sampling.c measures these.
  */
 #ifndef TIDEMARK_SAMPLING_H
@@ -28,8 +28,7 @@
 
 #include "abi.h"
 
-#define RATE_MAX \
-	8 /* a power of two. 128 times sample_bytes: coarser says nothing, and the sums of variances would overflow */
+#define RATE_MAX 8 /* a power of two. 128 times sample_bytes: coarser says nothing */
 #define SAMPLE_BYTES_DEFAULT (16u << 10)
 #define SAMPLE_BYTES_MAX (1ull << 30)
 #define SAMPLE_R_MAX (1ull << 37) /* products below stay within 64 bits */
@@ -39,13 +38,21 @@
 #define SAMPLE_STEP_SHIFT 5 /* SAMPLE_STEPS / SAMPLE_X = 1 << 5 */
 #define SAMPLE_FRACTION 16  /* bits behind a step */
 #define SAMPLE_ONE_SHIFT 20 /* weight: 1.0 is 1 << 20 */
-#define SAMPLE_VAR_SHIFT 24 /* var: 1.0 is 1 << 24, in units of R² */
+#define SAMPLE_VAR_SHIFT 24 /* var in the table: 1.0 is 1 << 24, in units of R² */
 #define SAMPLE_LN_STEPS 256
 #define SAMPLE_LN_SHIFT 32
 #define SAMPLE_LN_2 2977044472ull /* ln 2 */
 
-/* alloc_var and gone_var of struct sum are in squares of sample_bytes / SAMPLE_VAR_UNIT. At RATE_MAX 2^26 blocks fit into 64 bits. */
-#define SAMPLE_VAR_UNIT 4096
+/*
+ * alloc_var and gone_var of struct sum are in squares of sample_bytes / SAMPLE_VAR_UNIT (of 1 KiB at the default). A block in a window that stands for
+ * k times as much adds (its bytes times k)²: many large ones could fill 64 bits. So a sum that has reached SAMPLE_VAR_MAX takes no more, and
+ * means "not known"; so does a block that stands for over 2^25 sample_bytes (512 GiB at the default). The rest of the 64 bits is for processors that add
+ * to the same sum at once.
+ */
+#define SAMPLE_VAR_UNIT 16
+#define SAMPLE_VAR_DROP 16 /* bits of the table's that are rounded off */
+#define SAMPLE_VAR_MAX (1ull << 58)
+#define SAMPLE_WEIGHT_SHIFT 25 /* the largest weight, in sample_bytes */
 
 /* How a block's weight was rounded. */
 #define SAMPLE_UP_COUNT 1u
@@ -69,7 +76,9 @@ struct sampling_tables {
 };
 
 _Static_assert(SAMPLE_BYTES_MAX << (RATE_MAX - 1) <= SAMPLE_R_MAX, "R");
-_Static_assert(SAMPLE_VAR_UNIT *SAMPLE_VAR_UNIT == 1 << SAMPLE_VAR_SHIFT, "unit of variances");
+_Static_assert(SAMPLE_VAR_UNIT *SAMPLE_VAR_UNIT << SAMPLE_VAR_DROP == 1 << SAMPLE_VAR_SHIFT, "unit of variances");
+_Static_assert(1ull << (2 * SAMPLE_WEIGHT_SHIFT) == SAMPLE_VAR_MAX / (SAMPLE_VAR_UNIT * SAMPLE_VAR_UNIT),
+	       "largest weight");
 _Static_assert(SAMPLE_STEPS == SAMPLE_X << SAMPLE_STEP_SHIFT, "steps");
 
 /* What one sampled block adds to its sum. */
@@ -125,7 +134,10 @@ static inline struct sample_weight sample_weigh(const volatile struct sampling_t
 	if (!bytes)
 		return w;
 	w.bytes = (weight >> SAMPLE_ONE_SHIFT) + !!(up & SAMPLE_UP_BYTES);
-	w.var = (__u64)sample_table(t->var, x) << (2 * sample_doublings(rate));
+	__u64 var = (__u64)sample_table(t->var, x) << (2 * sample_doublings(rate));
+
+	w.var = (var + (1u << (SAMPLE_VAR_DROP - 1))) >> SAMPLE_VAR_DROP;
+	w.var += !w.var; /* 0 would say that it was certain */
 	return w;
 }
 
@@ -135,35 +147,46 @@ static inline __u64 sample_times(__u64 x, __u64 factor, __u32 shift)
 	return x < 1ull << 35 ? x * factor >> shift : (x >> shift) * factor;
 }
 
-/* S W in units of variance; each of them is cut at 2^28 units (of 128 bytes at the default: 32 GiB). */
+/* The product of two sizes of which the second is the larger, in units of variance. */
 static inline __u64 sample_product(__u64 s, __u64 weight, __u64 sample_bytes)
 {
-	__u64 most = 1u << 28, in_units = weight < 1ull << 50 ? weight * SAMPLE_VAR_UNIT / sample_bytes : most;
+	const __u64 units = SAMPLE_VAR_UNIT * SAMPLE_VAR_UNIT;
 
-	if (in_units > most)
-		in_units = most;
-	if (s < sample_bytes) /* and the weight below 2^8 sample_bytes: 2^30 * 2^20 * 2^12 */
-		return s * in_units * SAMPLE_VAR_UNIT / sample_bytes;
-	s = s * SAMPLE_VAR_UNIT / sample_bytes;
-	return (s > most ? most : s) * in_units;
+	if (weight >> SAMPLE_WEIGHT_SHIFT >= sample_bytes)
+		return SAMPLE_VAR_MAX;
+	weight = weight * units / sample_bytes; /* below 2^33, of 2^30 * 2^25 * 2^8 */
+	if (s < 1ull << 30)
+		return s * weight / sample_bytes;
+	return (s * 16 / sample_bytes) * weight / 16; /* 2^29 * 2^33 */
 }
 
 /*
  * The same block in a window that is open for 1/scale of the time. Its probability falls to p/scale, and its variance grows to
- * (1 - p/scale)(scale W)² = scale² ((1-p) W² + S W (1 - 1/scale)) with W = S/p, as if windows took each block by itself; how much more it is because blocks
- * come in bursts is measured from window to window.
+ * (1 - p/scale)(scale W)² = scale² (1-p) W² + (scale S)(scale W)(1 - 1/scale) with W = S/p, as if windows took each block by itself; how much more it is
+ * because blocks come in bursts is measured from window to window.
  */
 static inline struct sample_weight sample_scale(const volatile struct sampling_tables *t, __u64 sample_bytes,
 						__u32 code, __u64 bytes, __u32 up, struct sample_weight w)
 {
 	__u64 scale = t->scale[code & (SCALE_CODES - 1)], inverse = (1ull << (2 * SCALE_ONE_SHIFT)) / scale;
 
-	w.var += sample_times(sample_product(bytes, w.bytes, sample_bytes), (1u << SCALE_ONE_SHIFT) - inverse,
-			      SCALE_ONE_SHIFT);
-	w.var = sample_times(sample_times(w.var, scale, SCALE_ONE_SHIFT), scale, SCALE_ONE_SHIFT);
 	w.bytes = sample_times(w.bytes, scale, SCALE_ONE_SHIFT);
 	w.count = (w.count * scale >> SCALE_ONE_SHIFT) + !!(up & SAMPLE_UP_SCALED);
+	__u64 product = sample_product(sample_times(bytes, scale, SCALE_ONE_SHIFT), w.bytes, sample_bytes);
+	if (product == SAMPLE_VAR_MAX) {
+		w.var = product;
+		return w;
+	}
+	w.var = sample_times(sample_times(w.var, scale, SCALE_ONE_SHIFT), scale, SCALE_ONE_SHIFT) +
+		sample_times(product, (1u << SCALE_ONE_SHIFT) - inverse, SCALE_ONE_SHIFT);
 	return w;
+}
+
+/* Adds a variance to a sum. */
+static inline void sample_var_add(__u64 *to, __u64 var)
+{
+	if (var && *(volatile __u64 *)to < SAMPLE_VAR_MAX)
+		(void)__sync_fetch_and_add(to, var);
 }
 
 /* What a live block was booked with, and will be freed with. */

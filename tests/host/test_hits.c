@@ -52,6 +52,19 @@ static void test_in_steps(void **state)
 	assert_int_equal(spent_events(), 0); /* without a limit */
 }
 
+/* Threads that live for a few calls each are paid for like others. */
+static void test_short_threads(void **state)
+{
+	(void)state;
+	for (int i = 0; i < 10; i++) {
+		struct thread *th = thread_new(f.p);
+		for (int k = 0; k < HITS_STEP + 7; k++)
+			call(th, &fn_free, SITE_C, ARGS(P1), 0);
+		thread_exit(th);
+	}
+	assert_int_equal(proc_of(f.p)->hits, 10 * (HITS_STEP + 7));
+}
+
 static void test_returns(void **state)
 {
 	(void)state;
@@ -184,9 +197,9 @@ static void test_birth_wraps(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		SAMPLED(test_in_steps),	      SAMPLED(test_returns),	     SAMPLED(test_not_asked_for),
-		SAMPLED(test_spent_once),     SAMPLED(test_spent_ring_full), SAMPLED(test_spent_then_exec),
-		SAMPLED(test_birth_by_ticks), SAMPLED(test_birth_wraps),
+		SAMPLED(test_in_steps),	       SAMPLED(test_short_threads),  SAMPLED(test_returns),
+		SAMPLED(test_not_asked_for),   SAMPLED(test_spent_once),     SAMPLED(test_spent_ring_full),
+		SAMPLED(test_spent_then_exec), SAMPLED(test_birth_by_ticks), SAMPLED(test_birth_wraps),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -83,6 +83,7 @@ static void check_weight(uint64_t sample_bytes, uint32_t rate, uint64_t bytes)
 {
 	uint64_t r = sample_mean(sample_bytes, rate), s = bytes ? bytes : 1;
 	double x = (double)s / (double)r, want = (double)r * weight_exact(x), mean_bytes = 0, mean_count = 0;
+	double unit = pow((double)sample_bytes / SAMPLE_VAR_UNIT, 2);
 	char what[100];
 
 	snprintf(what, sizeof(what), "R %llu, S %llu", (unsigned long long)r, (unsigned long long)bytes);
@@ -94,9 +95,9 @@ static void check_weight(uint64_t sample_bytes, uint32_t rate, uint64_t bytes)
 		mean_bytes += (double)w.bytes / 4096;
 		mean_count += (double)w.count / 4096;
 		if (x < SAMPLE_X) /* in units of sample_bytes / SAMPLE_VAR_UNIT */
-			check_between((double)w.var * pow((double)sample_bytes / SAMPLE_VAR_UNIT, 2),
-				      bytes ? exp(-x) * want * want - 2.1e-5 * (double)r * (double)r : 0,
-				      bytes ? exp(-x) * want * want + 2.1e-5 * (double)r * (double)r : 0, what);
+			check_between((double)w.var * unit,
+				      bytes ? exp(-x) * want * want - 2.1e-5 * (double)r * (double)r - unit : 0,
+				      bytes ? exp(-x) * want * want + 2.1e-5 * (double)r * (double)r + unit : 0, what);
 		else
 			assert_int_equal(w.var, 0);
 	}
@@ -135,6 +136,61 @@ static void test_largest(void **state)
 	/* a code that no rate has: some rate's weight, nothing undefined */
 	w = sample_weigh(&tables, 64, 255, 8, 0);
 	assert_in_range(w.bytes, 64, 64 << RATE_MAX);
+}
+
+/* Scales: the variance against double precision, for whatever is not too large to be told. */
+static void check_scaled(uint64_t sample_bytes, uint32_t code, uint64_t bytes, unsigned *ret_too_large)
+{
+	double scale = exp2((double)code / SCALE_PER_OCTAVE), r = (double)sample_bytes, s = (double)bytes,
+	       weight = r * weight_exact(s / r), unit = pow(r / SAMPLE_VAR_UNIT, 2);
+	double want = scale * scale * (exp(-s / r) * weight * weight + s * weight * (1 - 1 / scale));
+	struct sample_weight w = sample_weigh(&tables, sample_bytes, 1, bytes, 0);
+	char what[100];
+
+	w = sample_scale(&tables, sample_bytes, code, bytes, 0, w);
+	snprintf(what, sizeof(what), "R %llu, S %llu, scale %g", (unsigned long long)sample_bytes,
+		 (unsigned long long)bytes, scale);
+	if (w.var == SAMPLE_VAR_MAX) {
+		check_between(scale * weight / r, 0.999 * (1 << SAMPLE_WEIGHT_SHIFT), INFINITY, what);
+		++*ret_too_large;
+		return;
+	}
+	check_between(scale * weight / r, 0, 1.001 * (1 << SAMPLE_WEIGHT_SHIFT), what);
+	/* Whole bytes of small weights; sizes above 1 GiB are in sixteenths of R. */
+	double part = 0.002 + 2 / weight + (bytes * scale >= 1 << 30 ? r / (s * scale) / 8 : 0);
+	check_between((double)w.var * unit, want * (1 - part) - (scale * scale + 2) * unit,
+		      want * (1 + part) + (scale * scale + 2) * unit, what);
+}
+
+static void test_scaled(void **state)
+{
+	static const uint64_t means[] = { 64, 1000, SAMPLE_BYTES_DEFAULT, 1 << 20, SAMPLE_BYTES_MAX };
+	static const uint64_t sizes[] = {
+		1, 16, 100, 4000, 65536, 1 << 20, 64 * MIB, 1024 * MIB, 64 * 1024 * MIB, 1ull << 47
+	};
+	static const uint32_t codes[] = { 1, 5, 8, 20, 45, 60, SCALE_MAX };
+	unsigned too_large = 0;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(means) / sizeof(*means); i++)
+		for (size_t k = 0; k < sizeof(sizes) / sizeof(*sizes); k++)
+			for (size_t c = 0; c < sizeof(codes) / sizeof(*codes); c++)
+				check_scaled(means[i], codes[c], sizes[k], &too_large);
+	check_between(too_large, 1, 200, "too large to be told");
+}
+
+/* A sum that is full stays full, whatever comes. */
+static void test_full(void **state)
+{
+	__u64 sum = 0;
+
+	(void)state;
+	sample_var_add(&sum, 5);
+	assert_int_equal(sum, 5);
+	sample_var_add(&sum, SAMPLE_VAR_MAX);
+	for (int i = 0; i < 100; i++)
+		sample_var_add(&sum, SAMPLE_VAR_MAX);
+	assert_int_equal(sum, SAMPLE_VAR_MAX + 5);
 }
 
 /* The mean over all random numbers is R + 1/2 (exactly 1 / (1 - exp(-1/R))), here of each of so many; and P(distance <= S) is p. */
@@ -440,8 +496,9 @@ static void test_rates_change(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_tables),	  cmocka_unit_test(test_weights), cmocka_unit_test(test_largest),
-		cmocka_unit_test(test_distances), cmocka_unit_test(test_streams), cmocka_unit_test(test_rates_change),
+		cmocka_unit_test(test_tables),	cmocka_unit_test(test_weights),	     cmocka_unit_test(test_largest),
+		cmocka_unit_test(test_scaled),	cmocka_unit_test(test_full),	     cmocka_unit_test(test_distances),
+		cmocka_unit_test(test_streams), cmocka_unit_test(test_rates_change),
 	};
 
 	return cmocka_run_group_tests(tests, setup, NULL);

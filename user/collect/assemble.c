@@ -54,10 +54,10 @@ static uint64_t minus(uint64_t a, uint64_t b)
 	return a > b ? a - b : 0;
 }
 
-/* A variance that the programs summed up, as a standard error in bytes. */
-static double se_bytes(uint64_t var, uint64_t sample_bytes)
+/* A variance that the programs summed up, less one that went, as a standard error in bytes. NAN: it did not fit. */
+static double se_bytes(uint64_t var, uint64_t gone, uint64_t sample_bytes)
 {
-	return sqrt((double)var) * (double)sample_bytes / SAMPLE_VAR_UNIT;
+	return var < SAMPLE_VAR_MAX ? sqrt((double)minus(var, gone)) * (double)sample_bytes / SAMPLE_VAR_UNIT : NAN;
 }
 
 static struct counts counts_of(const struct sum *s, uint64_t sample_bytes)
@@ -65,8 +65,8 @@ static struct counts counts_of(const struct sum *s, uint64_t sample_bytes)
 	uint64_t live = minus(s->alloc_bytes, s->free_bytes + s->untracked_bytes);
 
 	return (struct counts){
-		.live_bytes_se = se_bytes(minus(s->alloc_var, s->gone_var), sample_bytes),
-		.alloc_bytes_se = se_bytes(s->alloc_var, sample_bytes),
+		.live_bytes_se = se_bytes(s->alloc_var, s->gone_var, sample_bytes),
+		.alloc_bytes_se = se_bytes(s->alloc_var, 0, sample_bytes),
 		.live_bytes = live,
 		.live_count = minus(s->alloc_count, s->free_count + s->untracked_count),
 		.peak_live_bytes = s->peak_live_bytes > live ? s->peak_live_bytes
