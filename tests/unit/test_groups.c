@@ -125,17 +125,23 @@ static struct snap_stack *add(struct world *w, uint64_t id, enum layer layer, ui
 	return s;
 }
 
-static size_t build(struct world *w, enum group_by by, const struct report_group **ret)
+static size_t build_with(struct world *w, enum group_by by, double edge, const struct report_group **ret)
 {
 	struct group_source src = { .stacks = w->list,
 				    .n_stacks = w->n,
 				    .q = &w->q,
 				    .dict = w->dict,
 				    .arena = w->arena,
-				    .live_known = { [LAYER_HEAP] = true, [LAYER_MAP] = true } };
+				    .live_known = { [LAYER_HEAP] = true, [LAYER_MAP] = true },
+				    .edge = edge };
 
 	w->q.group = by;
 	return groups_build(&src, ret);
+}
+
+static size_t build(struct world *w, enum group_by by, const struct report_group **ret)
+{
+	return build_with(w, by, 0, ret);
 }
 
 static void assert_row(const struct report_group *g, const char *name, uint64_t live, size_t n)
@@ -247,6 +253,33 @@ static void layers_stay_apart(void **state)
 	assert_int_equal(g[0].id, g[2].id); /* the same name */
 }
 
+/* Ten times the same: what is their own averages out, what they share does not, and in the row of others neither. */
+static void shared_errors_stay(void **state)
+{
+	struct world *w = *state;
+	const struct report_group *g;
+
+	fill(w);
+	for (size_t i = 0; i < w->n; i++)
+		w->snaps[i].counts.live_bytes_se = w->snaps[i].counts.live_bytes == UNKNOWN_U64
+							   ? NAN
+							   : hypot(4, 0.5 * (double)w->snaps[i].counts.live_bytes);
+	size_t n = build_with(w, GROUP_FUNCTION, 0.5, &g);
+	assert_true(n > 1);
+	for (size_t i = 0; i < n; i++) {
+		double own = g[i].layer == LAYER_HEAP ? 4 * sqrt(g[i].n_stacks) : g[i].counts.c.live_bytes_se;
+		double shared = g[i].layer == LAYER_HEAP ? 0.5 * (double)g[i].counts.c.live_bytes : 0;
+		assert_true(fabs(g[i].counts.c.live_bytes_se - hypot(own, shared)) < 1e-6);
+	}
+	w->q.limit = 1;
+	n = build_with(w, GROUP_FUNCTION, 0.5, &g);
+	for (size_t i = 0; i < n; i++)
+		if (g[i].layer == LAYER_HEAP && !strcmp(g[i].name, "[others]"))
+			assert_true(fabs(g[i].counts.c.live_bytes_se -
+					 hypot(4 * sqrt(g[i].n_stacks), 0.5 * (double)g[i].counts.c.live_bytes)) <
+				    1e-6);
+}
+
 static void figures_are_sums(void **state)
 {
 	struct world *w = *state;
@@ -346,6 +379,7 @@ int main(void)
 		T(python_frames_count_as_they_are_shown),
 		T(by_thread),
 		T(layers_stay_apart),
+		T(shared_errors_stay),
 		T(figures_are_sums),
 		T(what_is_over_the_limit_is_in_one_row),
 		T(many_stacks_are_all_counted),

@@ -172,6 +172,23 @@ static void page_layer_adds_up_faults(void **state)
 	assert_true(c->cow_bytes == UNKNOWN_U64 && isnan(c->cow_bytes_se));
 }
 
+/* Errors that all stacks share do not average out. */
+static void shared_errors_add(void **state)
+{
+	struct fixture *f = *state;
+
+	synth_proc(f->world, 1)->edge = 0.3;
+	for (uint64_t i = 0; i < 100; i++) {
+		struct snap_stack *s = synth_stack(f->world, 1, LAYER_HEAP, i << 4 | 2);
+		synth_alloc(s, 1000);
+		s->counts.live_bytes_se = s->counts.alloc_bytes_se = hypot(40, 300);
+	}
+	const struct counts *c = &step(f, 0)->procs[0].layers[LAYER_HEAP].counts;
+	assert_int_equal(c->live_bytes, 100000);
+	assert_float_equal((float)c->live_bytes_se, (float)hypot(400, 30000), 1);
+	assert_float_equal((float)c->alloc_bytes_se, (float)hypot(400, 30000), 1);
+}
+
 static void rates_are_of_the_last_interval(void **state)
 {
 	struct fixture *f = *state;
@@ -457,6 +474,7 @@ int main(void)
 		with_world(sums_over_stacks),
 		with_world(page_layer_is_the_kernels_figure),
 		with_world(page_layer_adds_up_faults),
+		with_world(shared_errors_add),
 		with_world(rates_are_of_the_last_interval),
 		with_world(growth_needs_points_and_time),
 		with_world(growth_is_of_the_window),

@@ -482,15 +482,22 @@ static void unknown_stay(void **state)
 {
 	struct world *w = world_with_blocks(10);
 	struct survival *s = survival_in(w);
+	struct survival_status status;
 	struct survival_figures f;
 
 	(void)state;
 	w->fails = 100;
 	assert_int_equal(survival_look(s, &target, 0), 0);
 	assert_int_equal(survival_look(s, &target, 5000 * MS), 1);
+	assert_true(survival_status(s, ACCOUNT, &status) && status.unanswered[LAYER_HEAP]);
+	assert_false(status.unanswered[LAYER_PYTHON]); /* it has none */
 	assert_int_equal(w->sums[3].free_count, 0);
 	assert_true(survival_find(s, 3, &f));
-	assert_true(f.live_bytes == 10 * 200 && f.live_bytes_se > 200);
+	/* All or none of them live, for all that is known. */
+	assert_true(f.live_bytes == 10 * 200 && f.live_bytes_se >= 10 * 200);
+	w->fails = 0;
+	assert_int_equal(survival_look(s, &target, 900000 * MS), 1);
+	assert_true(survival_status(s, ACCOUNT, &status) && !status.unanswered[LAYER_HEAP]);
 	survival_free(s);
 	world_free(w);
 }

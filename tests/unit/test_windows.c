@@ -120,7 +120,7 @@ static void begin(struct run *r, bool exact, double budget_pct)
 				  .exact = exact };
 	r->windows = windows_new(&o);
 	world.placed = !windows_governed(r->windows);
-	windows_sync(r->windows, &(struct window_wish){ account, PID }, 1, world.now_ns);
+	windows_sync(r->windows, &(struct window_wish){ account, PID, false }, 1, world.now_ns);
 }
 
 static void end(struct run *r)
@@ -139,7 +139,7 @@ static void hits(struct run *r, unsigned n)
 		return;
 	r->p->spent = 1;
 	world.cuts++;
-	windows_spent(r->windows, r->p->account, world.now_ns);
+	windows_spent(r->windows, r->p->account, world.now_ns, world.now_ns);
 }
 
 static void pass(struct run *r, unsigned ms, unsigned hits_per_ms)
@@ -171,6 +171,42 @@ static void all_of_the_time_is_stood_for(void **state)
 	pass(&r, 100000, BUSY_PER_MS);
 	assert_false(is_always(&r));
 	assert_in_range((uint64_t)(r.counted_ns / 1e6), 90000, 110000);
+	end(&r);
+}
+
+/* Told in the period before, and read late. */
+static void what_was_spent_before_cuts_nothing(void **state)
+{
+	struct run r;
+
+	(void)state;
+	begin(&r, false, 2);
+	pass(&r, 10000, BUSY_PER_MS);
+	for (unsigned i = 0; i < 5000 && !world.placed; i++)
+		pass(&r, 1, BUSY_PER_MS);
+	assert_true(world.placed);
+	windows_spent(r.windows, r.p->account, world.now_ns - 5000 * MS, world.now_ns);
+	assert_true(world.placed);
+	windows_spent(r.windows, r.p->account, world.now_ns, world.now_ns);
+	assert_false(world.placed);
+	end(&r);
+}
+
+/* Without a budget probes stay; but blocks of a time before the process was left alone are not known to live. */
+static void who_was_away_is_not_whole(void **state)
+{
+	struct window_figures f;
+	struct run r;
+
+	(void)state;
+	begin(&r, false, 0);
+	pass(&r, 2000, CALM_PER_MS);
+	assert_true(windows_figures(r.windows, r.p->account, world.now_ns, &f) && f.whole);
+	windows_sync(r.windows, NULL, 0, world.now_ns);
+	assert_false(windows_figures(r.windows, r.p->account, world.now_ns, &f));
+	windows_sync(r.windows, &(struct window_wish){ r.p->account, PID, true }, 1, world.now_ns);
+	pass(&r, 2000, CALM_PER_MS);
+	assert_true(windows_figures(r.windows, r.p->account, world.now_ns, &f) && !f.whole);
 	end(&r);
 }
 
@@ -255,7 +291,7 @@ static void processes_without_windows_share_their_turns(void **state)
 	begin(&r, true, 2);
 	pass(&r, 400, CALM_PER_MS);
 	assert_int_equal(accounts_enter(r.accounts, PID + 1, &born, &account), 0);
-	const struct window_wish both[] = { { r.p->account, PID }, { account, PID + 1 } };
+	const struct window_wish both[] = { { r.p->account, PID, false }, { account, PID + 1, false } };
 	windows_sync(r.windows, both, 2, world.now_ns);
 	for (until = world.now_ns + 10000 * MS; world.now_ns < until; turns++)
 		world.now_ns = windows_step(r.windows, world.now_ns);
@@ -268,6 +304,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(all_of_the_time_is_stood_for),
 		cmocka_unit_test(a_storm_behind_a_calm),
+		cmocka_unit_test(what_was_spent_before_cuts_nothing),
+		cmocka_unit_test(who_was_away_is_not_whole),
 		cmocka_unit_test(exact_is_never_away),
 		cmocka_unit_test(a_process_that_is_gone_in_a_window),
 		cmocka_unit_test(processes_without_windows_share_their_turns),

@@ -177,6 +177,7 @@ int follow_seed(struct follow *f)
 	_cleanup_(freep) uint32_t *pids = NULL;
 	size_t n = 0;
 	int err = target_list(f->target, &pids, &n), entered = 0;
+	uint64_t refused = 0;
 
 	if (err)
 		return err;
@@ -184,11 +185,12 @@ int follow_seed(struct follow *f)
 		if (find_pid(f, pids[i]) || (f->target->kind == TARGET_ALL && is_kernel_thread(pids[i])))
 			continue;
 		err = follow_enter(f, pids[i], true);
-		f->refused += err == -ENOSPC; /* told; the others are observed all the same */
+		refused += err == -ENOSPC; /* told; the others are observed all the same */
 		if (err && err != -ESRCH && err != -ENOENT && err != -ENOSPC)
 			return err;
 		entered += !err;
 	}
+	f->refused = refused > f->refused ? refused : f->refused; /* the same ones are met again each time */
 	while (f->target->kind != TARGET_ALL && seed_children(f))
 		;
 	return entered;
@@ -381,7 +383,8 @@ int follow_scan_one(struct follow *f, struct watched *w)
 	    py = w->flags & PROC_PYTHON ? scan_python(f, w, &maps) : 0;
 	if (w->flags & (PROC_HEAP | PROC_PYTHON))
 		watch_codes(f, w, &maps);
-	return err ? err : py;
+	w->attach_error = err ? err : py;
+	return w->attach_error;
 }
 
 void follow_prepare(struct follow *f)
@@ -408,6 +411,13 @@ int follow_scan(struct follow *f)
 	return first;
 }
 
+void follow_stale(struct follow *f)
+{
+	for (struct watched *w = f->all; w; w = w->hh.next)
+		w->files_changed = true;
+	f->changed = true;
+}
+
 void follow_zoom(struct follow *f, struct watched *w, bool in)
 {
 	w->flags = in ? w->flags | PROC_HEAP : w->flags & ~(uint32_t)PROC_HEAP;
@@ -417,8 +427,10 @@ void follow_zoom(struct follow *f, struct watched *w, bool in)
 		w->files_changed = true;
 	else
 		accounts_watch_codes(f->accounts, w->account, false);
-	if (!in)
+	if (!in) {
 		attacher_drop_pid(f->attacher, w->pid);
+		w->was_away = true;
+	}
 }
 
 /* A process may be gone before it can be looked at: it has at least the name that the kernel gave with the event. */
@@ -452,10 +464,13 @@ static void on_fork(struct follow *f, const struct event *e)
 {
 	if (e->life.flags & PROC_BORROWS_MM)
 		return; /* accounted to the owner of its memory until it execs */
-	struct watched *w = watched_of_event(f, e, e->life.other.pid);
-	name_at_birth(f, w, e, follow_find_account(f, e->other_account));
+	struct watched *w = watched_of_event(f, e, e->life.other.pid),
+		       *parent = follow_find_account(f, e->other_account);
+	name_at_birth(f, w, e, parent);
 	/* Links for the whole host hold for it already; its executable mappings are its parent's. */
-	w->files_changed = attacher_scope(f->attacher) == SCOPE_PROCESS;
+	w->files_changed = attacher_scope(f->attacher) == SCOPE_PROCESS || !parent || parent->files_changed;
+	if (!w->files_changed)
+		attacher_inherit(f->attacher, parent->pid, w->pid);
 	images_born(f->images, w->account);
 	f->births++;
 }

@@ -47,11 +47,14 @@ struct watched {
 	struct pycoverage *py_coverage; /* NULL: not measured */
 	uint8_t py_alloc_looks;		/* intervals in which that is still to be found */
 	bool survivors; /* what lives of its blocks is told by collect/survival.h, for frees are not seen all the time */
+	bool unanswered[LAYER_NR];    /* by which these can't be told */
+	bool was_away;		      /* it was zoomed before: blocks of then went unseen */
 	struct window_figures window; /* how its calls were observed since the last look; lever NULL: they are not */
 	bool files_changed;	      /* new executable mappings: look for allocation functions */
 	bool names_changed;
 	bool seen;		       /* in the kernel's table at the last look */
 	int functions;		       /* probed for it */
+	int attach_error;	       /* of the last look at its files; 0 or -errno */
 	bool scanned;		       /* its files were looked at before */
 	uint64_t late_files;	       /* files with functions that ran before their probes were in place */
 	bool foreign;		       /* 32-bit */
@@ -123,6 +126,9 @@ void follow_reap(struct follow *f);
 
 struct watched *follow_find(struct follow *f, const struct proc_key *id); /* NULL */
 size_t follow_running(const struct follow *f);
+
+/* The files of all of them are to be looked into again. */
+void follow_stale(struct follow *f);
 
 /*
  * Heap probes for a process that so far is observed by pages and mappings only, placed by the next scan; or none any more. What was

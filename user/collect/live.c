@@ -33,10 +33,11 @@
 #include "util/mem.h"
 
 #define WAKE_MAX 4
-#define OWN_FDS 2	       /* rings */
+#define OWN_FDS 3	       /* rings, files that are written */
 #define HITS_EVERY 7	       /* odd: programs allocate in fixed orders */
 #define SETTLE_NS 500000000ull /* no allocation call lasts longer */
 #define BATCH_NS 20000000ull
+#define TIDY_NS 60000000000ull
 
 struct live_source {
 	struct source base; /* first: a source is a live source */
@@ -63,7 +64,9 @@ struct live_source {
 	struct self_limit self;
 	struct zoomer *zoomer;
 	struct survival *survival;
-	uint64_t windows_ns;	   /* when they want their next turn */
+	uint64_t windows_ns; /* when they want their next turn */
+	uint64_t tidied_ns;
+	bool written;		   /* files that had probes: who maps them is to be looked into */
 	uint64_t scope_changed_ns; /* 0: links of the scope before are gone */
 	uint64_t next_ns;	   /* when the next snapshot is due */
 	uint64_t rests_until_ns;   /* events wait */
@@ -79,7 +82,7 @@ static void on_ring(void *ctx, const void *data, size_t bytes)
 	if (bytes < sizeof(*e))
 		return;
 	if (e->kind == EVENT_SPENT && s->windows)
-		windows_spent(s->windows, e->account, mono_ns());
+		windows_spent(s->windows, e->account, e->ts_ns, mono_ns());
 	follow_event(&s->follow, e);
 	ranges_step(s->ranges, e);
 }
@@ -142,7 +145,7 @@ static void sync_windows(struct live_source *s)
 		if (!(w->flags & (PROC_HEAP | PROC_PYTHON)) || w->state != PROC_RUNNING)
 			continue;
 		wishes = grow_to(wishes, &cap, n + 1, sizeof(*wishes));
-		wishes[n++] = (struct window_wish){ w->account, w->pid };
+		wishes[n++] = (struct window_wish){ w->account, w->pid, w->was_away };
 	}
 	windows_sync(s->windows, wishes, n, mono_ns());
 }
@@ -191,8 +194,11 @@ static void mind_scope(struct live_source *s, uint64_t now, double foreign_per_s
 /* What we take ourselves: too much of it, and probes are placed less often. cpu_pct: of one core. */
 static void mind_own_cost(struct live_source *s, double cpu_pct)
 {
-	if (s->windows)
-		windows_stretch(s->windows, self_limit_step(&s->self, cpu_pct / (double)sysconf(_SC_NPROCESSORS_ONLN)));
+	if (!s->windows)
+		return;
+	uint32_t times = self_limit_step(&s->self, cpu_pct / (double)sysconf(_SC_NPROCESSORS_ONLN));
+	windows_stretch(s->windows, times);
+	survival_stretch(s->survival, times);
 }
 
 /* Processes that are not probed all the time: what became of the blocks that were sampled is asked of their allocators. */
@@ -203,13 +209,17 @@ static void look_for_survivors(struct live_source *s, uint64_t now)
 					     .pid = w->pid,
 					     .sample_bytes = s->opts.sample_bytes };
 		struct survival_status looked;
-		/* A look at a large heap takes half a second, in which no slice would be ended. */
 		if (!w->window.lever || w->window.whole || windows_in_slice(s->windows, w->account))
+			continue;
+		/* A look at a large heap takes half a second, in which no slice would be ended. */
+		if (survival_is_long(s->survival, w->account, now) && windows_any_slice(s->windows))
 			continue;
 		int err = w->state == PROC_RUNNING ? survival_look(s->survival, &t, now) : 0;
 		if (err < 0)
 			log_debug("pid %u: what lives of its heap can't be told: %s", w->pid, strerror(-err));
 		w->survivors = err >= 0 && survival_status(s->survival, w->account, &looked);
+		if (w->survivors)
+			memcpy(w->unanswered, looked.unanswered, sizeof(w->unanswered));
 		if (err > 0)
 			step_windows(s); /* of others */
 	}
@@ -226,6 +236,9 @@ static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **
 {
 	if (s->opts.target->kind == TARGET_CGROUP)
 		(void)follow_seed(&s->follow); /* the group may be gone: its processes are then, too */
+	if (s->written)
+		follow_stale(&s->follow);
+	s->written = false;
 	drain(s);
 	bool gone = follow_running(&s->follow) == 0;
 	look_for_survivors(s, now);
@@ -234,6 +247,10 @@ static int take_snapshot(struct live_source *s, uint64_t now, struct snapshot **
 		return err;
 	mind_scope(s, now, (*ret)->self.foreign_hits_per_s);
 	keep_maps(s, false);
+	if (now - s->tidied_ns > TIDY_NS) {
+		attacher_tidy(s->attacher);
+		s->tidied_ns = now;
+	}
 	mind_own_cost(s, (*ret)->self.cpu_pct);
 	zoomer_step(s->zoomer, now, (*ret)->self.target_overhead_pct);
 	look_into_zoomed(s);
@@ -277,7 +294,8 @@ static int live_next(struct source *base, const int *wake, size_t n_wake, struct
 {
 	struct live_source *s = (struct live_source *)base;
 	struct pollfd fds[OWN_FDS + WAKE_MAX] = { { .events = POLLIN },
-						  { .fd = stackdefs_fd(s->defs), .events = POLLIN } };
+						  { .fd = stackdefs_fd(s->defs), .events = POLLIN },
+						  { .fd = attacher_written_fd(s->attacher), .events = POLLIN } };
 
 	if (s->reported_gone && can_end(s))
 		return SOURCE_END;
@@ -292,6 +310,8 @@ static int live_next(struct source *base, const int *wake, size_t n_wake, struct
 		int n = wait_until(s, fds, OWN_FDS + n_wake);
 		if (n < 0)
 			return errno == EINTR ? SOURCE_WOKEN : -errno;
+		if (n > 0 && fds[2].revents)
+			s->written |= attacher_drop_written(s->attacher);
 		if (n > 0 && fds[1].revents)
 			stackdefs_drain(s->defs);
 		if (n > 0 && fds[0].revents) {
@@ -413,6 +433,29 @@ static bool is_named(const struct target *t, uint32_t pid)
 	return false;
 }
 
+/*
+ * A process that was named must be observed; of many, some may end meanwhile or refuse, and show as processes without functions. But if all do,
+ * something is in the way that the user has to know.
+ */
+static int check_attached(struct live_source *s, char **ret_why)
+{
+	struct watched *refused = NULL;
+	bool any = false;
+
+	for (struct watched *w = s->follow.all; w; w = w->hh.next) {
+		bool counts = w->attach_error && w->attach_error != -ESRCH;
+		any |= !counts && w->functions;
+		if (counts && (!refused || is_named(s->opts.target, w->pid)))
+			refused = w;
+	}
+	if (!refused || (any && !is_named(s->opts.target, refused->pid)))
+		return 0;
+	follow_names(&s->follow, refused);
+	*ret_why = xasprintf("probes can't be placed in \"%s\" (pid %u): %s", refused->comm, refused->pid,
+			     strerror(-refused->attach_error));
+	return refused->attach_error;
+}
+
 /* A process that was named but has nothing to probe: its figures would be silent zeros. */
 static int check_functions(struct live_source *s, char **ret_why)
 {
@@ -462,17 +505,18 @@ static int attach(struct live_source *s, char **ret_why)
 		return start_command(s, ret_why);
 	}
 	err = follow_seed(&s->follow);
-	if (err >= 0) {
-		follow_prepare(&s->follow);
-		attach_ahead(s);
-		sync_windows(s);
-		err = follow_scan(&s->follow);
-		step_windows(s);
-	}
 	if (err < 0) {
-		*ret_why = xasprintf("probes can't be attached: %s", strerror(-err));
+		*ret_why = xasprintf("the processes to observe can't be listed: %s", strerror(-err));
 		return err;
 	}
+	follow_prepare(&s->follow);
+	attach_ahead(s);
+	sync_windows(s);
+	(void)follow_scan(&s->follow); /* each process keeps its error */
+	step_windows(s);
+	err = check_attached(s, ret_why);
+	if (err)
+		return err;
 	if (s->opts.target->kind == TARGET_PIDS && !follow_running(&s->follow)) {
 		*ret_why = xstrdup("the process ended while it was being attached");
 		return -ESRCH;

@@ -6,6 +6,7 @@
 #include <libelf.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <uthash.h>
 
@@ -25,6 +26,7 @@ struct segment {
 
 struct module_key {
 	uint64_t dev, inode;
+	uint64_t version;   /* inodes are used again, and files are rewritten in place */
 	uint64_t path_hash; /* tells apart what has no inode: [vdso] */
 };
 
@@ -42,6 +44,7 @@ struct module {
 struct image {
 	struct proc_key id;
 	struct mappings maps;
+	struct module **modules; /* by mapping; NULL: not asked for since they were read */
 	bool fresh;
 	uint64_t read_ns;
 	struct module *generated; /* code in no file; NULL: none seen */
@@ -65,6 +68,7 @@ static void image_free(struct places *p, struct image *im)
 {
 	HASH_DEL(p->images, im);
 	mappings_done(&im->maps);
+	free(im->modules);
 	free(im);
 }
 
@@ -155,6 +159,26 @@ static struct module *module_add(struct places *p, uint32_t pid, const struct ma
 	return m;
 }
 
+/* 0: the process is gone, or the file can't be asked. */
+static uint64_t version_of(uint32_t pid, const struct mapping *map)
+{
+	char link[96];
+	struct stat st;
+
+	(void)snprintf(link, sizeof(link), "/proc/%u/map_files/%llx-%llx", pid, (unsigned long long)map->start,
+		       (unsigned long long)map->end);
+	return stat(link, &st) || st.st_ino != map->inode ? 0 : fs_version(&st);
+}
+
+/* The newest that is known of an inode. */
+static struct module *module_of_inode(const struct places *p, const struct mapping *map)
+{
+	for (size_t i = p->n_modules; i-- > 0;)
+		if (p->by_id[i]->key.inode == map->inode && p->by_id[i]->key.dev == map->dev)
+			return p->by_id[i];
+	return NULL;
+}
+
 static struct module *module_of(struct places *p, uint32_t pid, const struct mapping *map)
 {
 	struct module_key key = { .dev = map->dev, .inode = map->inode };
@@ -162,10 +186,14 @@ static struct module *module_of(struct places *p, uint32_t pid, const struct map
 
 	if (!map->path[0])
 		return NULL;
-	if (!map->inode)
+	if (map->inode)
+		key.version = version_of(pid, map);
+	else
 		for (const char *c = map->path; *c; c++)
 			key.path_hash = key.path_hash * 31 + (unsigned char)*c;
 	HASH_FIND(hh, p->modules, &key, sizeof(key), m);
+	if (!m && map->inode && !key.version)
+		m = module_of_inode(p, map);
 	return m ? m : module_add(p, pid, map, &key);
 }
 
@@ -191,7 +219,9 @@ static void image_read(struct image *im)
 	if (mappings_read(im->id.pid, &now) || !now.n)
 		return; /* gone: what was read before is still right for its old addresses */
 	mappings_done(&im->maps);
+	free(im->modules);
 	im->maps = now;
+	im->modules = xcalloc(now.n, sizeof(struct module *));
 }
 
 void places_stale(struct places *p, const struct proc_key *id)
@@ -221,19 +251,30 @@ static struct image *relative_of(struct places *p, struct image *gone)
 	return gone;
 }
 
-static const struct mapping *mapping_of(struct places *p, const struct proc_key *id, uint64_t addr)
+/* Where an address lies: the image whose mappings were asked, and the mapping. NULL: nowhere. */
+static const struct mapping *mapping_of(struct places *p, const struct proc_key *id, uint64_t addr, struct image **ret)
 {
 	struct image *im = image_of(p, id);
 
 	if (!im->fresh)
 		image_read(im);
-	if (!im->maps.n)
-		return mappings_find(&relative_of(p, im)->maps, addr);
-	const struct mapping *m = mappings_find(&im->maps, addr);
-	if (m || mono_ns() - im->read_ns < REREAD_NS)
+	*ret = im->maps.n ? im : relative_of(p, im);
+	const struct mapping *m = mappings_find(&(*ret)->maps, addr);
+	if (m || *ret != im || mono_ns() - im->read_ns < REREAD_NS)
 		return m;
 	image_read(im);
 	return mappings_find(&im->maps, addr);
+}
+
+/* A file is asked once per reading of the mappings. */
+static struct module *module_at(struct places *p, const struct proc_key *id, struct image *im,
+				const struct mapping *map)
+{
+	struct module **m = &im->modules[map - im->maps.items];
+
+	if (!*m)
+		*m = module_of(p, id->pid, map);
+	return *m;
 }
 
 static uint64_t linked_addr(const struct module *m, uint64_t offset)
@@ -294,13 +335,14 @@ static bool is_anonymous(const struct mapping *map)
 struct snap_frame places_frame(struct places *p, const struct proc_key *id, uint64_t addr, bool is_return)
 {
 	struct snap_frame f = { .addr = addr, .is_return = is_return };
-	const struct mapping *map = mapping_of(p, id, is_return ? addr - 1 : addr);
+	struct image *im;
+	const struct mapping *map = mapping_of(p, id, is_return ? addr - 1 : addr, &im);
 
 	if (map && is_anonymous(map)) {
 		f.module = generated_of(p, id)->id;
 		return f;
 	}
-	struct module *m = map ? module_of(p, id->pid, map) : NULL;
+	struct module *m = map ? module_at(p, id, im, map) : NULL;
 	if (!m || (!map->inode && map->path[0] != '['))
 		return f;
 	f.module = m->id;
@@ -321,6 +363,7 @@ const struct snap_module *places_take_new(struct places *p, struct arena *arena,
 			.open_path = arena_strdup(arena, m->open_path),
 			.dev = m->key.dev,
 			.inode = m->key.inode,
+			.version = m->key.version,
 			.build_id = arena_strdup(arena, m->build_id),
 		};
 	}

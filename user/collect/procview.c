@@ -101,11 +101,12 @@ const struct snap_proc *procview_list(struct follow *f, struct ranges *r, struct
 		/* Of what was counted before probes went for good nobody knows what lives. */
 		p->live_unknown = w->unsafe != NULL || !(w->flags & (PROC_HEAP | PROC_PYTHON)) ||
 				  (w->window.lever && !w->window.whole && !w->survivors);
+		memcpy(p->unanswered, w->unanswered, sizeof(p->unanswered));
 		read_memory(f, w, p, now_ns);
 		read_limit(f, w, p, now_ns);
 		read_layers(w, r, p, map);
 		p->faults_counted = w->flags & f->flags & PROC_PAGE;
-		p->given_back_bytes = w->kernel.given_back_bytes;
+		p->given_back_bytes = loader_sees_madvise(f->loader) ? w->kernel.given_back_bytes : UNKNOWN_U64;
 	}
 	*ret_n = n;
 	return list;

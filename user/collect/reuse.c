@@ -182,7 +182,9 @@ void cohort_settle(struct cohort *c, const struct reuse_odds *o, struct cohort_l
 	double hidden_var = high * (1 + high) * (c->trail_squares + mean * mean) + high * high * c->trail_doubt +
 			    c->trail[WEIGHT_BYTES] * c->trail[WEIGHT_BYTES] * o->odds_var;
 	ret->var = c->in_use_var + fmin(hidden_var, all * all);
+	/* How many of the unknown live is chance by itself; what share of them does, is for all of them together known only as well as the rest is many. */
 	if (c->n_unknown)
 		ret->var += c->unknown[WEIGHT_BYTES] * c->unknown[WEIGHT_BYTES] *
-			    (fabs(share * (1 - share)) + 1.0 / (known + 1)) / c->n_unknown;
+			    (fabs(share * (1 - share)) / c->n_unknown +
+			     fmin(1, (fabs(share * (1 - share)) + 1.0 / (known + 1)) / (known + 1)));
 }

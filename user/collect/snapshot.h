@@ -53,8 +53,10 @@ struct snap_proc {
 	uint64_t peak_live_bytes[LAYER_NR];
 	uint64_t losses[LOSS_NR];
 	bool faults_counted;	   /* page faults: what the stacks of layer page say is all of them */
-	uint64_t given_back_bytes; /* of addresses, by madvise */
+	uint64_t given_back_bytes; /* of addresses, by madvise; UNKNOWN_U64 */
 	bool live_unknown;	   /* return probes would harm it: allocations are counted, what lives is not known */
+	bool unanswered
+		[LAYER_NR]; /* its allocator says nothing of the blocks that were sampled: what lives is not known */
 };
 
 struct snap_stack {
@@ -76,6 +78,7 @@ struct snap_module {
 	const char *path;      /* as the target names it; "[vdso]", "/tmp/perf-PID.map"... */
 	const char *open_path; /* where user space can open it now; may be gone later */
 	uint64_t dev, inode;
+	uint64_t version;     /* of the file's content (fs_version); 0: not known */
 	const char *build_id; /* hex, "" if none */
 };
 

@@ -31,7 +31,10 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-#define LOOK_SHARE 100 /* a look of t is followed by 100 t without one: 1 % of a core */
+#define LOOK_SHARE \
+	100 /* a look of t is followed by 100 t without one, for each process that is looked at: 1 % of a core for all of them */
+#define LONG_NS 2000000u /* a slice that ends later by so much costs more than it may */
+#define PATIENCE_NS 10000000000ull
 #define FIRST_LOOK_NS 2000000000ull
 #define LOOK_EVERY_NS 2000000000ull
 #define AGAIN_NS 60000000000ull /* allocators do not change often */
@@ -76,6 +79,7 @@ struct survival {
 	struct watch *watches;
 	struct of_sum *sums;
 	uint64_t random;
+	uint32_t stretch;
 };
 
 /* What one look works on. */
@@ -87,8 +91,9 @@ struct look {
 	size_t n, cap;
 	struct live_entry *controls; /* new ones: as they were at the last look */
 	size_t n_controls, cap_controls;
-	struct occupied_query *queries; /* of now, then of controls */
-	uint8_t *is;			/* answers, by the same index */
+	struct occupied_query *queries;		     /* of now, then of controls */
+	uint8_t *is;				     /* answers, by the same index */
+	uint64_t known[LAYER_NR], unknown[LAYER_NR]; /* blocks by whether there was an answer */
 };
 
 struct survival *survival_new_of(const struct survival_tables *t)
@@ -96,6 +101,7 @@ struct survival *survival_new_of(const struct survival_tables *t)
 	struct survival *s = xcalloc(1, sizeof(*s));
 
 	s->tables = *t;
+	s->stretch = 1;
 	s->table = t->live;
 	s->random = (t->seed ? t->seed : mono_ns()) | 1;
 	sampling_tables_fill(&s->sampling);
@@ -161,6 +167,11 @@ void survival_free(struct survival *s)
 	free(s);
 }
 
+void survival_stretch(struct survival *s, uint32_t times)
+{
+	s->stretch = times;
+}
+
 static double random_unit(struct survival *s)
 {
 	/* xorshift64*, Vigna, ACM TOMS 42 (2016) */
@@ -191,7 +202,7 @@ static void book_freed(struct look *l, const struct live_entry *b)
 	if (sum) {
 		(void)__sync_fetch_and_add(&sum->free_bytes, w.bytes);
 		(void)__sync_fetch_and_add(&sum->free_count, w.count);
-		(void)__sync_fetch_and_add(&sum->gone_var, w.var);
+		sample_var_add(&sum->gone_var, w.var);
 		table_close(&v);
 	}
 	if (p->account == l->w->account)
@@ -390,6 +401,7 @@ static void settle_block(struct look *l, struct live_entry *b, uint8_t is)
 		[WEIGHT_BYTES] = bytes / p * scale, [WEIGHT_COUNT] = scale / p, [WEIGHT_BOOKED_BYTES] = bytes / p
 	};
 	double square = weights[WEIGHT_BYTES] * weights[WEIGHT_BYTES];
+	(is == OCCUPANCY_UNKNOWN ? l->unknown : l->known)[live_key_is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP]++;
 	if (is == OCCUPANCY_IN_USE) {
 		add_weights(c->in_use, weights);
 		c->in_use_var += (1 - p / scale) * square;
@@ -523,6 +535,8 @@ static int look(struct look *l)
 		else
 			settle_block(l, &l->now[i], l->is[i]);
 	settle_controls(l);
+	for (int i = 0; i < LAYER_NR; i++)
+		l->w->status.unanswered[i] = l->unknown[i] > l->known[i];
 	make_figures(l);
 	reuse_fade(&l->w->reuse);
 	l->w->status.hidden = l->w->ghosts;
@@ -553,7 +567,8 @@ int survival_look(struct survival *s, const struct survival_target *t, uint64_t 
 	uint64_t began = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	int err = look(&l);
 	uint64_t cost = clock_ns(CLOCK_THREAD_CPUTIME_ID) - began;
-	double wait = fmax(LOOK_EVERY_NS, (double)LOOK_SHARE * (double)cost);
+	double all = (double)HASH_COUNT(s->watches) * s->stretch,
+	       wait = fmax((double)LOOK_EVERY_NS * s->stretch, LOOK_SHARE * (double)cost * all);
 	w->next_ns = now_ns + (uint64_t)(wait * (1 + JITTER * (random_unit(s) - 0.5)));
 	if (err < 0) {
 		/* Figures of an older look would grow stale unseen. */
@@ -577,6 +592,14 @@ bool survival_status(const struct survival *s, uint32_t account, struct survival
 		return false;
 	*ret = w->status;
 	return true;
+}
+
+bool survival_is_long(const struct survival *s, uint32_t account, uint64_t now_ns)
+{
+	const struct watch *w = watch_find(s, account);
+
+	return w && w->looked && w->status.cpu_ns > LONG_NS && now_ns >= w->next_ns &&
+	       now_ns - w->next_ns < PATIENCE_NS;
 }
 
 bool survival_find(const struct survival *s, uint32_t sum, struct survival_figures *ret)

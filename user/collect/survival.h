@@ -30,6 +30,8 @@ struct survival_tables {
 };
 struct survival *survival_new_of(const struct survival_tables *t);
 void survival_free(struct survival *s);
+/* Looks are so many times further apart from now on: our own CPU time is too much. */
+void survival_stretch(struct survival *s, uint32_t times);
 
 struct survival_target {
 	uint32_t account, pid;
@@ -45,8 +47,12 @@ struct survival_status {
 	uint64_t found_dead;	    /* taken out of `live` */
 	uint64_t controls, hidden;  /* new controls; controls whose address is in use, that are followed */
 	uint64_t resyncs, skipped_bytes;
+	bool unanswered
+		[LAYER_NR]; /* most blocks of the layer are unknown: another allocator than those that can be asked */
 };
 bool survival_status(const struct survival *s, uint32_t account, struct survival_status *ret);
+/* A look would be due, and would take long (by the one before): not while somebody's slice is open. */
+bool survival_is_long(const struct survival *s, uint32_t account, uint64_t now_ns);
 /* The account is gone. */
 void survival_forget(struct survival *s, uint32_t account);
 

@@ -2,6 +2,7 @@
 #include "collect/windows.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -37,6 +38,8 @@ struct window {
 	uint64_t began_ns, open_ns, close_ns, end_ns; /* of the period; of its slice */
 	uint64_t slice_ns;			      /* as drawn; 0: none, or always */
 	struct reading at_begin;
+	uint64_t limited_ns; /* since then hits_limit and spent are this period's */
+	char refused[80];    /* why its probes can't be placed; "": they can */
 	uint64_t attached_since_ns, attached_since_cpu_ns;
 	uint64_t attached_ns, attached_cpu_ns; /* in this period */
 	bool cut;
@@ -160,6 +163,7 @@ static void begin_period(const struct windows *w, struct window *x, uint64_t now
 	x->slice_ns = slice < period ? slice : 0;
 	x->phase = slice ? PHASE_BEFORE : PHASE_AFTER;
 	x->at_begin = read_counters(w, x);
+	x->limited_ns = now;
 	x->attached_ns = x->attached_cpu_ns = 0;
 	x->attached_since_ns = now;
 	x->attached_since_cpu_ns = x->at_begin.cpu_ns;
@@ -186,8 +190,9 @@ static bool attach(const struct windows *w, struct window *x)
 	x->attached_since_ns = mono_ns();
 	x->attached_since_cpu_ns = cpu_ns_of(x->pid);
 	int err = attacher_resume(w->opts.attacher, x->pid);
+	x->refused[0] = 0;
 	if (err)
-		log_debug("pid %u: probes can't be put back: %s", x->pid, strerror(-err));
+		(void)snprintf(x->refused, sizeof(x->refused), "probes can't be placed (%s)", strerror(-err));
 	x->attached = !err;
 	if (x->attached && attacher_tells_codes(w->opts.attacher, x->pid))
 		accounts_watch_codes(w->opts.accounts, x->account, true);
@@ -375,11 +380,11 @@ uint64_t windows_step(struct windows *w, uint64_t now)
 	return next;
 }
 
-void windows_spent(struct windows *w, uint32_t account, uint64_t now)
+void windows_spent(struct windows *w, uint32_t account, uint64_t told_ns, uint64_t now)
 {
 	struct window *x = window_find(w, account);
 
-	if (!x || !x->attached || !windows_governed(w))
+	if (!x || !x->attached || !windows_governed(w) || told_ns < x->limited_ns)
 		return;
 	x->cut = true;
 	x->phase = PHASE_AFTER;
@@ -391,21 +396,21 @@ void windows_spent(struct windows *w, uint32_t account, uint64_t now)
 
 /* --- which processes --- */
 
-static struct window *take(struct windows *w, uint32_t account, uint32_t pid, uint64_t now)
+static struct window *take(struct windows *w, const struct window_wish *wish, uint64_t now)
 {
 	struct window *x = xcalloc(1, sizeof(*x));
 
-	x->account = account;
-	x->pid = pid;
+	x->account = wish->account;
+	x->pid = wish->pid;
 	x->share_since_ns = now;
 	governor_init(&x->governor, w->opts.exact ? 0 : w->opts.budget_pct);
 	x->plan = x->governor.plan;
 	HASH_ADD(hh, w->all, account, sizeof(x->account), x);
 	if (windows_governed(w))
-		attacher_pause(w->opts.attacher, pid);
+		attacher_pause(w->opts.attacher, x->pid);
 	else
 		x->attached = true;
-	x->was_away = windows_governed(w);
+	x->was_away = windows_governed(w) || wish->was_away;
 	begin_period(w, x, now);
 	return x;
 }
@@ -416,7 +421,7 @@ void windows_sync(struct windows *w, const struct window_wish *list, size_t n, u
 
 	for (size_t i = 0; i < n; i++) {
 		x = window_find(w, list[i].account);
-		(x ? x : take(w, list[i].account, list[i].pid, now))->wanted = true;
+		(x ? x : take(w, &list[i], now))->wanted = true;
 	}
 	HASH_ITER(hh, w->all, x, next) {
 		if (!x->wanted)
@@ -459,7 +464,7 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 		.edge = edge_error(w, x, now),
 		.whole = !x->was_away,
 		.rate = x->plan.rate,
-		.lever = governor_lever_name(&x->governor),
+		.lever = x->refused[0] ? x->refused : governor_lever_name(&x->governor),
 	};
 	x->share_since_ns = now;
 	x->share_attached_ns = 0;
@@ -471,6 +476,14 @@ bool windows_in_slice(const struct windows *w, uint32_t account)
 	const struct window *x = window_find(w, account);
 
 	return x && x->attached && !is_always(x);
+}
+
+bool windows_any_slice(const struct windows *w)
+{
+	for (const struct window *x = w->all; x; x = x->hh.next)
+		if (x->attached && !is_always(x))
+			return true;
+	return false;
 }
 
 void windows_stretch(struct windows *w, uint32_t times)

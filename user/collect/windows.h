@@ -40,13 +40,14 @@ bool windows_governed(const struct windows *w);
  */
 struct window_wish {
 	uint32_t account, pid;
+	bool was_away; /* it was observed before, and not since */
 };
 void windows_sync(struct windows *w, const struct window_wish *list, size_t n, uint64_t now_ns);
 
 /* Does what is due. When it wants to be called again, CLOCK_MONOTONIC; UINT64_MAX: no need. */
 uint64_t windows_step(struct windows *w, uint64_t now_ns);
-/* EVENT_SPENT: the slice ends now. */
-void windows_spent(struct windows *w, uint32_t account, uint64_t now_ns);
+/* EVENT_SPENT, told at told_ns: the slice ends now, if it is still the same. */
+void windows_spent(struct windows *w, uint32_t account, uint64_t told_ns, uint64_t now_ns);
 
 struct window_figures {
 	double overhead_pct;   /* of the process's CPU time, over the last 10 s or so; NAN: not known yet */
@@ -55,13 +56,14 @@ struct window_figures {
 	double edge;	       /* error of totals that all stacks share, as a part of them */
 	bool whole;	       /* it was never without probes: live figures need no survival */
 	uint32_t rate;	       /* sampling rate now */
-	const char *lever;     /* what holds the cost, in words */
+	const char *lever;     /* what holds the cost, in words; or why no probe can be placed */
 };
 /* false: not among them. Begins a new interval for attached_share. */
 bool windows_figures(struct windows *w, uint32_t account, uint64_t now_ns, struct window_figures *ret);
 
-/* Are probes of it in place just now, and about to go? */
+/* Are probes of it in place just now, and about to go? Of any of them? */
 bool windows_in_slice(const struct windows *w, uint32_t account);
+bool windows_any_slice(const struct windows *w);
 
 /* Periods are so many times longer from now on: placing probes takes too much of our own CPU time. */
 void windows_stretch(struct windows *w, uint32_t times);

@@ -221,7 +221,7 @@ static struct alert alert_of(const struct watched *w, const struct check *c, enu
 /* false: unknown at this check. */
 static bool watched_figure(const struct model_proc *p, enum layer *ret_layer, uint64_t *ret)
 {
-	bool heap = p->layers[LAYER_HEAP].on && !p->snap->live_unknown;
+	bool heap = p->layers[LAYER_HEAP].on && !p->snap->live_unknown && !p->snap->unanswered[LAYER_HEAP];
 	uint64_t figure = heap ? p->layers[LAYER_HEAP].counts.live_bytes : p->snap->anon_bytes;
 
 	if (figure == UNKNOWN_U64)

@@ -9,6 +9,7 @@
 #include <math.h>
 
 #include "model/history.h"
+#include "model/shared_error.h"
 #include "util/arena.h"
 #include "util/mem.h"
 
@@ -71,11 +72,9 @@ static bool is_windowed(enum layer layer)
 	return layer == LAYER_HEAP || layer == LAYER_PYTHON;
 }
 
-/* Standard errors of independent estimates, so less what they share (a part `edge` of each); sums of squares until layer_finish. */
+/* Standard errors are sums of squares until layer_finish. */
 static void layer_add(struct counts *sum, const struct counts *c, double edge)
 {
-	double shared = edge * (double)c->alloc_bytes, own = c->alloc_bytes_se * c->alloc_bytes_se - shared * shared;
-
 	sum->live_bytes = sum_known(sum->live_bytes, c->live_bytes);
 	sum->live_count = sum_known(sum->live_count, c->live_count);
 	sum->alloc_bytes = sum_known(sum->alloc_bytes, c->alloc_bytes);
@@ -84,8 +83,8 @@ static void layer_add(struct counts *sum, const struct counts *c, double edge)
 	sum->free_count = sum_known(sum->free_count, c->free_count);
 	sum->untracked_bytes = sum_known(sum->untracked_bytes, c->untracked_bytes);
 	sum->untracked_count = sum_known(sum->untracked_count, c->untracked_count);
-	sum->live_bytes_se += c->live_bytes_se * c->live_bytes_se;
-	sum->alloc_bytes_se += own < 0 ? 0 : own; /* NAN stays: not known */
+	sum->live_bytes_se += error_own_square(c->live_bytes_se, edge, c->live_bytes);
+	sum->alloc_bytes_se += error_own_square(c->alloc_bytes_se, edge, c->alloc_bytes);
 	sum->cow_bytes = sum_known(sum->cow_bytes, c->cow_bytes);
 	sum->cow_bytes_se += c->cow_bytes_se * c->cow_bytes_se;
 }
@@ -110,10 +109,8 @@ static void layer_finish(struct model_layer *l, enum layer layer, const struct s
 	struct counts *c = &l->counts;
 
 	l->on = p->layer_on[layer];
-	c->live_bytes_se = sqrt(c->live_bytes_se);
-	c->alloc_bytes_se = sqrt(c->alloc_bytes_se);
-	if (is_windowed(layer) && c->alloc_bytes != UNKNOWN_U64)
-		c->alloc_bytes_se = hypot(c->alloc_bytes_se, p->edge * (double)c->alloc_bytes);
+	c->live_bytes_se = error_of_sum(c->live_bytes_se, edge_of_layer(p->edge, layer), c->live_bytes);
+	c->alloc_bytes_se = error_of_sum(c->alloc_bytes_se, edge_of_layer(p->edge, layer), c->alloc_bytes);
 	c->cow_bytes_se = sqrt(c->cow_bytes_se);
 	c->peak_live_bytes = p->peak_live_bytes[layer];
 	/* Of samples that never came nothing tells how many calls there were without. */
@@ -133,7 +130,7 @@ static void build_layers(struct model_proc *p, struct past_proc *past, double in
 	for (size_t i = 0; i < p->n_stacks; i++) {
 		const struct snap_stack *s = p->stacks[i].snap;
 
-		layer_add(&p->layers[s->layer].counts, &s->counts, is_windowed(s->layer) ? p->snap->edge : 0);
+		layer_add(&p->layers[s->layer].counts, &s->counts, edge_of_layer(p->snap->edge, s->layer));
 		has_stacks[s->layer] = true;
 	}
 	for (int i = 0; i < LAYER_NR; i++) {

@@ -3,36 +3,22 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <uthash.h>
 
+#include "probe/attach_file.h"
 #include "probe/closer.h"
-#include "probe/link.h"
 #include "probe/pycodefree.h"
 #include "util/log.h"
 #include "util/mem.h"
 
-struct links {
-	int *fds;
-	size_t n, cap;
-};
-
-/* A file that was looked into; its descriptor and plans are kept to attach it again in another scope. */
-struct file {
-	uint64_t dev, inode;
-	int fd; /* -1: nothing to attach */
-	struct plan *plans;
-	size_t n_plans;
-	uint64_t text_start, text_end;
-	bool library;
-	bool given; /* its functions were not found by name: there may be several such for one file */
-	struct file_info info;
-	struct links host;
-};
+#define BARE_MAX 4096 /* files without functions that are remembered */
 
 /* A process that maps a file. */
 struct use {
@@ -56,6 +42,7 @@ struct attacher {
 	struct use *uses;
 	size_t n_uses, cap_uses;
 	struct closer *closer;
+	int notify; /* inotify; -1: none */
 	struct pause *paused;
 	enum probe_scope scope;
 	bool forced; /* the scope stays as it is */
@@ -68,6 +55,7 @@ struct attacher *attacher_new(struct loader *l)
 
 	a->loader = l;
 	a->closer = closer_new();
+	a->notify = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
 	a->scope = loader_features(l)->session ? SCOPE_HOST : SCOPE_PROCESS;
 	loader_set_scope(l, a->scope);
 	a->kernel.version = loader_features(l)->version;
@@ -77,22 +65,6 @@ struct attacher *attacher_new(struct loader *l)
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
 	return a;
-}
-
-static void links_close(struct closer *c, struct links *l)
-{
-	for (size_t i = 0; i < l->n; i++)
-		closer_take(c, l->fds[i]);
-	free(l->fds);
-	*l = (struct links){ 0 };
-}
-
-static void file_done(struct closer *c, struct file *f)
-{
-	links_close(c, &f->host);
-	if (f->fd >= 0)
-		(void)close(f->fd);
-	free(f->plans);
 }
 
 static struct pause *pause_find(const struct attacher *a, uint32_t pid)
@@ -124,6 +96,8 @@ void attacher_free(struct attacher *a)
 	while (a->paused)
 		pause_end(a, a->paused->pid);
 	closer_free(a->closer); /* waits: nothing stays attached */
+	if (a->notify >= 0)
+		(void)close(a->notify);
 	free(a->uses);
 	free(a->files);
 	free(a);
@@ -165,29 +139,16 @@ bool attacher_can_change(const struct attacher *a)
 	return loader_features(a->loader)->session && !a->forced;
 }
 
-/* Those whose calls are many. */
-static bool is_frequent(const struct plan *p)
-{
-	static const bool frequent[SHAPE_NR] = { [SHAPE_SIZE_TO_PTR] = true,
-						 [SHAPE_PTR_SIZE_TO_PTR] = true,
-						 [SHAPE_PTR_TO_VOID] = true,
-						 [SHAPE_WRAP] = true };
-
-	return p->planned && frequent[p->shape];
-}
-
+/* Of which file the calls are is not known before they are counted: the dearest one's, so that cost is rather told too high. */
 double attacher_stepped_share(const struct attacher *a, uint32_t pid)
 {
-	size_t stepped = 0, all = 0;
+	double most = 0;
 
 	for (size_t i = 0; i < a->n_uses; i++) {
-		const struct file *f = &a->files[a->uses[i].file];
-		for (size_t k = 0; a->uses[i].pid == pid && k < f->n_plans; k++) {
-			all += is_frequent(&f->plans[k]);
-			stepped += is_frequent(&f->plans[k]) && f->plans[k].kind == INSN_STEPPED;
-		}
+		if (a->uses[i].pid == pid)
+			most = fmax(most, file_stepped_share(&a->files[a->uses[i].file]));
 	}
-	return all ? (double)stepped / (double)all : 0;
+	return most;
 }
 
 void attacher_force_process(struct attacher *a)
@@ -197,231 +158,162 @@ void attacher_force_process(struct attacher *a)
 	loader_set_scope(a->loader, a->scope);
 }
 
-static struct file *file_find(struct attacher *a, uint64_t dev, uint64_t inode)
+/* Files' probes for the whole host (pid 0), or for one process. */
+static int attach_file(const struct attacher *a, const struct file *f, uint32_t pid, bool with_return, struct links *to)
+{
+	const struct file_place at = {
+		.loader = a->loader, .closer = a->closer, .pid = pid, .with_return = with_return
+	};
+
+	return file_attach(f, &at, to);
+}
+
+/* --- files --- */
+
+static size_t watched_by(const struct attacher *a, int watch)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < a->n_files; i++)
+		n += a->files[i].watch == watch;
+	return n;
+}
+
+/* Its place is free then. */
+static void file_drop(struct attacher *a, struct file *f)
+{
+	size_t file = (size_t)(f - a->files), kept = 0;
+
+	if (f->watch && watched_by(a, f->watch) == 1)
+		(void)inotify_rm_watch(a->notify, f->watch); /* it may have gone with the file */
+
+	for (size_t i = 0; i < a->n_uses; i++)
+		if (a->uses[i].file == file)
+			links_close(a->closer, &a->uses[i].own);
+		else
+			a->uses[kept++] = a->uses[i];
+	a->n_uses = kept;
+	file_done(a->closer, f);
+	*f = (struct file){ .fd = -1 };
+}
+
+/* Another file has taken the inode, or its content was replaced in place: places of probes in it would be those of other code. */
+static void drop_stale(struct attacher *a, const struct file_key *key)
 {
 	for (size_t i = 0; i < a->n_files; i++)
-		if (a->files[i].inode == inode && a->files[i].dev == dev && !a->files[i].given)
+		if (file_is_same_inode(&a->files[i].key, key) && !file_is_same(&a->files[i].key, key))
+			file_drop(a, &a->files[i]);
+}
+
+static struct file *file_find(struct attacher *a, const struct file_key *key)
+{
+	for (size_t i = 0; i < a->n_files; i++)
+		if (file_is_same(&a->files[i].key, key) && !a->files[i].given)
 			return &a->files[i];
 	return NULL;
 }
 
-uint16_t site_of(const struct family_func *f)
+static size_t free_place(const struct attacher *a)
 {
-	if (f == &pycodefree_func)
-		return SITE_NONE; /* nothing is booked there */
-	if (f >= python_funcs && f < python_funcs + ARRAY_SIZE(python_funcs))
-		return (uint16_t)(SITE_FIRST_PROBE + family_funcs_n + (size_t)(f - python_funcs));
-	return (uint16_t)(SITE_FIRST_PROBE + (f - family_funcs));
+	size_t i = 0;
+
+	while (i < a->n_files && a->files[i].key.inode)
+		i++;
+	return i;
 }
 
-const char *site_name(uint16_t site)
+static struct file *file_put(struct attacher *a, const struct file *f)
 {
-	static const char *const calls[SITE_FIRST_PROBE] = {
-		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk", [SITE_FAULT] = "page fault"
-	};
+	size_t i = free_place(a);
 
-	size_t row = site >= SITE_FIRST_PROBE ? (size_t)(site - SITE_FIRST_PROBE) : SIZE_MAX;
-
-	if (row < family_funcs_n)
-		return family_funcs[row].site;
-	if (row < family_funcs_n + ARRAY_SIZE(python_funcs))
-		return python_funcs[row - family_funcs_n].site;
-	return site < SITE_FIRST_PROBE && calls[site] ? calls[site] : "unknown";
-}
-
-static uint64_t near_units(uint64_t bytes)
-{
-	uint64_t units = (bytes + NEAR_UNIT - 1) / NEAR_UNIT;
-
-	return units > 255 ? 255 : units;
-}
-
-static unsigned short extent_of(const struct file *f, const struct plan *p)
-{
-	uint64_t at = p->func_vaddr + p->insn_delta;
-	uint64_t rest = p->func_bytes > p->insn_delta ? p->func_bytes - p->insn_delta : 0;
-
-	if (p->shape == SHAPE_WRAP)
-		return rest && rest <= 0xffff ? (unsigned short)rest : 0xffff;
-	return (unsigned short)(near_units(at - f->text_start) | near_units(f->text_end - at) << 8);
-}
-
-static uint64_t cookie_of(const struct file *f, const struct plan *p, enum probe_scope scope)
-{
-	struct call_cookie c = {
-		.layer = (unsigned char)p->func->layer,
-		.shape = (unsigned char)shape_plain(p->shape),
-		.ptr_reg = p->ptr_reg,
-		.size_reg = p->size_reg,
-		.count_reg = p->count_reg,
-		.slot_words = p->slot_words,
-		.may_throw = p->may_throw,
-		.scope = (unsigned char)scope,
-		.library = f->library,
-		.may_nest = p->func->layer != LAYER_HEAP || p->shape != SHAPE_SIZE_TO_PTR,
-		.site = site_of(p->func),
-		.extent = extent_of(f, p),
-	};
-
-	return cookie_pack(&c);
-}
-
-/* Which programs a plan needs, as a row: [0] at the entry, [1] at the return (-1: none). */
-struct wiring {
-	int entry, exit;
-	int entry_type;
-};
-
-static struct wiring wiring_of(const struct attacher *a, const struct plan *p, bool with_return)
-{
-	const struct features *f = loader_features(a->loader);
-	struct wiring w = { .entry = CALL_FREE_ENTER, .exit = -1, .entry_type = ATTACH_UPROBE_MULTI };
-
-	if (p->shape == SHAPE_WRAP) {
-		w.entry = CALL_WRAP_ENTER;
-	} else if (p->shape == SHAPE_CODE_FREED) {
-		w.entry = CALL_CODE_FREED;
-	} else if (p->needs_return && f->session) {
-		w.entry = CALL_ALLOC_SESSION;
-		w.entry_type = ATTACH_UPROBE_SESSION;
-	} else if (p->needs_return) { /* such a return can't be left out call by call: none where one could do harm */
-		w.entry = CALL_ALLOC_ENTER;
-		w.exit = with_return && !p->may_throw ? CALL_ALLOC_EXIT : -1;
+	if (i == a->n_files)
+		a->files = grow_to(a->files, &a->cap_files, ++a->n_files, sizeof(*a->files));
+	a->files[i] = *f;
+	if (f->fd >= 0 && a->notify >= 0) {
+		char path[64];
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
+		int watch = inotify_add_watch(a->notify, path, IN_MODIFY);
+		a->files[i].watch = watch > 0 ? watch : 0; /* too many: not watched */
 	}
-	return w;
+	return &a->files[i];
 }
 
-static int keep_link(struct links *l, int link)
+int attacher_written_fd(const struct attacher *a)
 {
-	if (link < 0)
-		return link;
-	l->fds = grow_to(l->fds, &l->cap, l->n + 1, sizeof(*l->fds));
-	l->fds[l->n++] = link;
-	return 0;
+	return a->notify;
 }
 
-/* All functions of a file that share a program go into one link. */
-struct batch {
-	uint64_t offsets[64], cookies[64];
-	uint32_t n;
-	int prog, type;
-	bool is_return;
-};
-
-static int batch_attach(const struct attacher *a, const struct batch *b, const char *path, uint32_t pid,
-			struct links *to)
+static bool drop_watched(struct attacher *a, int watch)
 {
-	int fd = loader_prog_fd(a->loader, (enum call_prog)b->prog);
+	bool any = false;
 
-	if (!b->n)
-		return 0;
-	if (loader_features(a->loader)->multi) {
-		struct link_multi l = { .prog_fd = fd,
-					.attach_type = b->type,
-					.path = path,
-					.offsets = b->offsets,
-					.cookies = b->cookies,
-					.n = b->n,
-					.pid = pid,
-					.is_return = b->is_return };
-		return keep_link(to, link_create_multi(&l));
-	}
-	for (uint32_t i = 0; i < b->n; i++) {
-		int err = keep_link(to, link_create_uprobe(fd, path, b->offsets[i], b->cookies[i], pid, b->is_return));
-		if (err)
-			return err;
-	}
-	return 0;
-}
-
-/* The functions of a file that need one program. */
-static struct batch batch_of(const struct attacher *a, const struct file *f, int prog, bool with_return,
-			     enum probe_scope scope)
-{
-	struct batch b = { .prog = prog, .type = ATTACH_UPROBE_MULTI, .is_return = prog == CALL_ALLOC_EXIT };
-
-	for (size_t i = 0; i < f->n_plans; i++) {
-		struct wiring w = wiring_of(a, &f->plans[i], with_return);
-		if (!f->plans[i].planned || (w.entry != prog && w.exit != prog) || b.n == ARRAY_SIZE(b.offsets))
-			continue;
-		if (w.entry == prog)
-			b.type = w.entry_type;
-		b.offsets[b.n] = f->plans[i].probe_offset;
-		b.cookies[b.n++] = cookie_of(f, &f->plans[i], scope);
-	}
-	return b;
-}
-
-/* Frees and returns first: a block must not be seen to come without being seen to go. pid 0: every process. */
-static int attach_file(const struct attacher *a, const struct file *f, uint32_t pid, bool with_return, struct links *to)
-{
-	static const int order[] = { CALL_CODE_FREED, CALL_FREE_ENTER,	CALL_ALLOC_EXIT,
-				     CALL_WRAP_ENTER, CALL_ALLOC_ENTER, CALL_ALLOC_SESSION };
-	char path[64];
-
-	if (to->n || f->fd < 0)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", f->fd);
-	for (size_t o = 0; o < ARRAY_SIZE(order); o++) {
-		struct batch b = batch_of(a, f, order[o], with_return, pid ? SCOPE_PROCESS : SCOPE_HOST);
-		int err = batch_attach(a, &b, path, pid, to);
-		if (err) {
-			links_close(a->closer, to);
-			return err;
+	for (size_t i = 0; i < a->n_files; i++)
+		if (a->files[i].watch == watch) {
+			log_debug("inode %llu was written to", (unsigned long long)a->files[i].key.inode);
+			file_drop(a, &a->files[i]);
+			any = true;
 		}
-	}
-	return 0;
+	return any;
 }
 
-/* By its name: libc can be run and has no mark that a program has not. */
-static bool is_library(int fd)
+bool attacher_drop_written(struct attacher *a)
 {
-	char link[64], path[4096];
+	_Alignas(struct inotify_event) char buf[4096];
+	bool any = false;
+	ssize_t n;
 
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	ssize_t n = readlink(link, path, sizeof(path) - 1);
-	path[n > 0 ? n : 0] = 0;
-	const char *base = strrchr(path, '/');
-	return base && strstr(base, ".so");
+	while (a->notify >= 0 && (n = read(a->notify, buf, sizeof(buf))) > 0)
+		for (ssize_t at = 0; at < n;) {
+			const struct inotify_event *e = (const struct inotify_event *)(buf + at);
+			any |= e->mask & IN_MODIFY && drop_watched(a, e->wd);
+			at += (ssize_t)(sizeof(*e) + e->len);
+		}
+	return any;
 }
 
-/* Plans; what makes a file useless (no ELF, other machine, broken) is information, not an error. */
-static int look_into(const struct attacher *a, int fd, struct file *f)
+/* Those without functions are cheap to look into again. */
+static void drop_bare(struct attacher *a)
 {
-	_cleanup_(elf_done) struct elf_file elf = { 0 };
-	int err = elf_open(fd, family_wants, NULL, &elf);
+	size_t bare = 0;
 
-	f->info.foreign = err == -ENOTSUP;
-	f->info.go = elf.has_gopclntab;
-	if (err)
-		return err == -ENOEXEC || err == -ENOTSUP || err == -EBADMSG ? 0 : err;
-	err = plan_file(&elf, &a->kernel, &f->plans, &f->n_plans);
-	for (size_t i = 0; i < f->n_plans; i++)
-		f->info.functions += f->plans[i].planned;
-	f->text_start = elf.text_start;
-	f->text_end = elf.text_end;
-	f->library = is_library(fd);
-	if (err || !f->info.functions)
-		return err;
-	f->fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	return f->fd < 0 ? -errno : 0;
+	for (size_t i = 0; i < a->n_files; i++)
+		bare += a->files[i].key.inode && a->files[i].fd < 0;
+	for (size_t i = 0; bare > BARE_MAX && i < a->n_files; i++)
+		if (a->files[i].key.inode && a->files[i].fd < 0)
+			file_drop(a, &a->files[i]);
+}
+
+static bool is_used(const struct attacher *a, size_t file)
+{
+	for (size_t i = 0; i < a->n_uses; i++)
+		if (a->uses[i].file == file)
+			return true;
+	return false;
+}
+
+void attacher_tidy(struct attacher *a)
+{
+	struct stat st;
+
+	drop_bare(a);
+	for (size_t i = 0; i < a->n_files; i++)
+		if (a->files[i].fd >= 0 && !is_used(a, i) && fstat(a->files[i].fd, &st) == 0 && !st.st_nlink)
+			file_drop(a, &a->files[i]);
 }
 
 /* A file without functions is remembered too: it is not looked into at every turn. */
 static int file_add(struct attacher *a, int fd, const struct stat *st, struct file **ret)
 {
-	struct file f = { .dev = st->st_dev, .inode = st->st_ino, .fd = -1 };
-	int err = look_into(a, fd, &f);
+	struct file f = { .key = file_key_of(st), .fd = -1 };
+	int err = file_look_into(fd, &a->kernel, &f);
 
-	log_debug("inode %llu: %d functions, %s", (unsigned long long)f.inode, f.info.functions,
+	log_debug("inode %llu: %d functions, %s", (unsigned long long)f.key.inode, f.info.functions,
 		  err ? strerror(-err) : "ok");
 	if (err) {
 		file_done(a->closer, &f);
 		return err;
 	}
-	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
-	a->files[a->n_files] = f;
-	*ret = &a->files[a->n_files++];
+	*ret = file_put(a, &f);
 	return 0;
 }
 
@@ -458,13 +350,24 @@ static int take(struct attacher *a, struct file *f, uint32_t pid, bool with_retu
 	return 0;
 }
 
+void attacher_inherit(struct attacher *a, uint32_t parent, uint32_t child)
+{
+	size_t n = a->n_uses; /* the child's own come behind */
+
+	for (size_t i = 0; a->scope == SCOPE_HOST && i < n; i++)
+		if (a->uses[i].pid == parent)
+			(void)use_of(a, &a->files[a->uses[i].file], child, a->uses[i].with_return);
+}
+
 int attacher_take_file(struct attacher *a, int fd, uint32_t pid, bool with_return, struct file_info *ret)
 {
 	struct stat st;
 
 	if (fstat(fd, &st))
 		return -errno;
-	struct file *f = file_find(a, st.st_dev, st.st_ino);
+	struct file_key key = file_key_of(&st);
+	drop_stale(a, &key);
+	struct file *f = file_find(a, &key);
 	int err = f ? 0 : file_add(a, fd, &st, &f);
 	return err ? err : take(a, f, pid, with_return, ret);
 }
@@ -481,7 +384,9 @@ static const struct plan *given_plan(const struct file *f, const struct given_fu
 
 static bool is_given(const struct file *f, const struct stat *st)
 {
-	return f->given && f->inode == st->st_ino && f->dev == st->st_dev;
+	struct file_key key = file_key_of(st);
+
+	return f->given && file_is_same(&f->key, &key);
 }
 
 static bool is_planned(const struct attacher *a, const struct stat *st, const struct given_func *g)
@@ -508,7 +413,7 @@ static int plan_given(const struct attacher *a, const struct elf_file *elf, cons
 static int add_given(struct attacher *a, int fd, const struct stat *st, const struct given_func *funcs, size_t n)
 {
 	_cleanup_(elf_done) struct elf_file elf = { 0 };
-	struct file f = { .dev = st->st_dev, .inode = st->st_ino, .given = true, .fd = -1 };
+	struct file f = { .key = file_key_of(st), .given = true, .fd = -1 };
 	int err = elf_open(fd, family_wants, NULL, &elf);
 
 	if (err)
@@ -527,9 +432,8 @@ static int add_given(struct attacher *a, int fd, const struct stat *st, const st
 		file_done(a->closer, &f);
 		return err;
 	}
-	log_debug("inode %llu: %d given functions", (unsigned long long)f.inode, f.info.functions);
-	a->files = grow_to(a->files, &a->cap_files, a->n_files + 1, sizeof(*a->files));
-	a->files[a->n_files++] = f;
+	log_debug("inode %llu: %d given functions", (unsigned long long)f.key.inode, f.info.functions);
+	(void)file_put(a, &f);
 	return 0;
 }
 
@@ -550,6 +454,8 @@ int attacher_take_funcs(struct attacher *a, int fd, uint32_t pid, bool with_retu
 
 	if (fstat(fd, &st))
 		return -errno;
+	struct file_key key = file_key_of(&st);
+	drop_stale(a, &key);
 	for (size_t i = 0; i < n; i++)
 		missing |= !is_planned(a, &st, &funcs[i]);
 	int err = missing ? add_given(a, fd, &st, funcs, n) : 0;
@@ -637,4 +543,28 @@ void attacher_settle(struct attacher *a)
 {
 	loader_settle_scope(a->loader);
 	detach_scope(a, a->scope == SCOPE_HOST ? SCOPE_PROCESS : SCOPE_HOST);
+}
+
+uint16_t site_of(const struct family_func *f)
+{
+	if (f == &pycodefree_func)
+		return SITE_NONE; /* nothing is booked there */
+	if (f >= python_funcs && f < python_funcs + ARRAY_SIZE(python_funcs))
+		return (uint16_t)(SITE_FIRST_PROBE + family_funcs_n + (size_t)(f - python_funcs));
+	return (uint16_t)(SITE_FIRST_PROBE + (f - family_funcs));
+}
+
+const char *site_name(uint16_t site)
+{
+	static const char *const calls[SITE_FIRST_PROBE] = {
+		[SITE_MMAP] = "mmap", [SITE_MREMAP] = "mremap", [SITE_BRK] = "brk", [SITE_FAULT] = "page fault"
+	};
+
+	size_t row = site >= SITE_FIRST_PROBE ? (size_t)(site - SITE_FIRST_PROBE) : SIZE_MAX;
+
+	if (row < family_funcs_n)
+		return family_funcs[row].site;
+	if (row < family_funcs_n + ARRAY_SIZE(python_funcs))
+		return python_funcs[row - family_funcs_n].site;
+	return site < SITE_FIRST_PROBE && calls[site] ? calls[site] : "unknown";
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
- * Attaches the planned functions of files and keeps the links. A file is known by (device, inode); asking twice attaches once.
+ * Attaches the planned functions of files and keeps the links. A file is known by (device, inode) and, as inodes are used again and files
+ * rewritten in place, by its size and when it was written; asking twice attaches once.
  *
  * Scope. Links for the whole host count a child from its first call, and let calls of processes that are not observed go at once; but these
  * pay for the breakpoint all the same. Links for one process each cost nobody else anything, but a child gets its own only after it was born.
@@ -62,8 +63,25 @@ double attacher_stepped_share(const struct attacher *a, uint32_t pid);
 /* From now on links are for one process each, whatever it would choose; before the first file. */
 void attacher_force_process(struct attacher *a);
 
+/*
+ * A child maps what its parent maps: links for the whole host hold for it already, and are made its own if the scope changes. Only while they are
+ * for the whole host.
+ */
+void attacher_inherit(struct attacher *a, uint32_t parent, uint32_t child);
 /* The process is gone, its links go. */
 void attacher_drop_pid(struct attacher *a, uint32_t pid);
+
+/*
+ * A descriptor that polls readable when a file with probes was written to: another program's code comes to lie under them, which would run into a
+ * breakpoint in the midst of an instruction. attacher_drop_written takes them away at once, and tells whether there were any: who maps such a file
+ * is to be looked into again, when it is written. -1: not to be had. (Package managers put a new file in the place of the old one. What starts in
+ * the few milliseconds before the probes are gone is not safe.)
+ */
+int attacher_written_fd(const struct attacher *a);
+bool attacher_drop_written(struct attacher *a);
+
+/* Lets go of files that were deleted and that no process that is observed maps any more; costs a system call for each that is not mapped. */
+void attacher_tidy(struct attacher *a);
 
 enum probe_scope attacher_scope(const struct attacher *a);
 bool attacher_can_change(const struct attacher *a);

@@ -12,6 +12,7 @@
 #include "sym/fetch.h"
 #include "sym/pool.h"
 #include "sym/vdso.h"
+#include "util/fs.h"
 #include "util/mem.h"
 
 #define FDS_MAX 256
@@ -49,7 +50,7 @@ static bool is_right_inode(int fd, const struct symfile *f, bool by_target)
 
 	if (!f->inode)
 		return by_target;
-	if (fstat(fd, &st) < 0)
+	if (fstat(fd, &st) < 0 || (f->version && f->version != fs_version(&st)))
 		return false;
 	if (st.st_ino == f->inode && (st.st_dev == f->dev || by_target))
 		return true;
@@ -92,6 +93,7 @@ struct symfile *symfile_new(struct pool *strings, struct fd_share *fds, const st
 	f->build_id = pool_intern(strings, m->build_id ? m->build_id : "");
 	f->dev = m->dev;
 	f->inode = m->inode;
+	f->version = m->version;
 	f->fds = fds;
 	f->fd = -1;
 	_cleanup_(closep) int fd = open_main(f);
@@ -120,7 +122,7 @@ bool symfile_is(const struct symfile *f, const struct snap_module *m)
 
 	if (id[0] || f->build_id[0])
 		return !strcmp(f->build_id, id);
-	return m->inode && f->inode == m->inode && f->dev == m->dev;
+	return m->inode && f->inode == m->inode && f->dev == m->dev && f->version == m->version;
 }
 
 static void take_lines(struct symfile *f, const struct elfimg *img, int where)

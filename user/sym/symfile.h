@@ -34,7 +34,7 @@ struct symfile {
 	/* Who it is: never changes, so that any thread may ask. */
 	const char *path, *open_path; /* interned */
 	const char *build_id;	      /* as announced; interned, "": none or not known */
-	uint64_t dev, inode;
+	uint64_t dev, inode, version;
 	bool was_reached; /* could be opened when it was heard of */
 	/* All below belongs to the namer. */
 	char id[BUILD_ID_HEX_CAP]; /* build id as read, "": none */

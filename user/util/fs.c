@@ -5,7 +5,9 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#include <xxhash.h>
 
 #include "util/mem.h"
 
@@ -74,4 +76,11 @@ int fs_read_u64(const char *path, uint64_t *ret)
 		return -EINVAL;
 	*ret = v;
 	return 0;
+}
+
+uint64_t fs_version(const struct stat *st)
+{
+	const uint64_t words[] = { (uint64_t)st->st_size, (uint64_t)st->st_mtim.tv_sec, (uint64_t)st->st_mtim.tv_nsec };
+
+	return XXH3_64bits(words, sizeof(words)) | 1;
 }

@@ -18,4 +18,8 @@ int fs_read_all(const char *path, size_t max, char **ret, size_t *ret_len);
 /* First number in the file; the word "max" gives UINT64_MAX. */
 int fs_read_u64(const char *path, uint64_t *ret);
 
+struct stat;
+/* Of a file's content, by its size and when it was written: differs once it has been written to, or the inode is another file's. Never 0. */
+uint64_t fs_version(const struct stat *st);
+
 #endif

@@ -6,6 +6,7 @@
 #include <uthash.h>
 #include <xxhash.h>
 
+#include "model/shared_error.h"
 #include "util/arena.h"
 #include "util/mem.h"
 #include "view/frames.h"
@@ -87,6 +88,7 @@ static void add_known(uint64_t *sum, uint64_t v)
 	*sum = *sum == UNKNOWN_U64 || v == UNKNOWN_U64 ? UNKNOWN_U64 : *sum + v;
 }
 
+/* All but the errors. */
 static void add_counts(struct counts *sum, const struct counts *c)
 {
 	add_known(&sum->live_bytes, c->live_bytes);
@@ -97,10 +99,7 @@ static void add_counts(struct counts *sum, const struct counts *c)
 	add_known(&sum->free_count, c->free_count);
 	add_known(&sum->untracked_bytes, c->untracked_bytes);
 	add_known(&sum->untracked_count, c->untracked_count);
-	sum->live_bytes_se += c->live_bytes_se * c->live_bytes_se;
-	sum->alloc_bytes_se += c->alloc_bytes_se * c->alloc_bytes_se;
 	add_known(&sum->cow_bytes, c->cow_bytes);
-	sum->cow_bytes_se += c->cow_bytes_se * c->cow_bytes_se;
 	sum->peak_live_bytes = UNKNOWN_U64; /* stacks peak at different times */
 }
 
@@ -144,8 +143,14 @@ static void add_growth(struct group *e, double per_s, bool known)
 static void add_stack(struct grouper *g, const struct model_stack *s)
 {
 	struct group *e = group_of(g, s->snap);
+	struct counts *sum = &e->row.counts.c;
+	const struct counts *c = &s->snap->counts;
+	double edge = edge_of_layer(g->src->edge, s->snap->layer);
 
-	add_counts(&e->row.counts.c, &s->snap->counts);
+	add_counts(sum, c);
+	sum->live_bytes_se += error_own_square(c->live_bytes_se, edge, c->live_bytes);
+	sum->alloc_bytes_se += error_own_square(c->alloc_bytes_se, edge, c->alloc_bytes);
+	sum->cow_bytes_se += c->cow_bytes_se * c->cow_bytes_se;
 	e->row.counts.alloc_bytes_per_s += s->alloc_bytes_per_s;
 	e->row.counts.allocs_per_s += s->allocs_per_s;
 	e->row.delta_bytes += s->delta_bytes;
@@ -156,12 +161,13 @@ static void add_stack(struct grouper *g, const struct model_stack *s)
 /* While both still have sums of squares. */
 static void add_group(struct group *sum, const struct group *e)
 {
-	struct counts c = e->row.counts.c;
+	struct counts *to = &sum->row.counts.c;
+	const struct counts *c = &e->row.counts.c;
 
-	c.live_bytes_se = sqrt(c.live_bytes_se);
-	c.alloc_bytes_se = sqrt(c.alloc_bytes_se);
-	c.cow_bytes_se = sqrt(c.cow_bytes_se);
-	add_counts(&sum->row.counts.c, &c);
+	add_counts(to, c);
+	to->live_bytes_se += c->live_bytes_se;
+	to->alloc_bytes_se += c->alloc_bytes_se;
+	to->cow_bytes_se += c->cow_bytes_se;
 	sum->row.counts.alloc_bytes_per_s += e->row.counts.alloc_bytes_per_s;
 	sum->row.counts.allocs_per_s += e->row.counts.allocs_per_s;
 	sum->row.delta_bytes += e->row.delta_bytes;
@@ -200,12 +206,15 @@ static int compare_groups(const void *va, const void *vb)
 	return order ? order : strcmp(a->g->row.name, b->g->row.name);
 }
 
-static void finish(const struct group *e, struct report_group *ret)
+static void finish(const struct grouper *g, const struct group *e, struct report_group *ret)
 {
+	double edge = edge_of_layer(g->src->edge, e->row.layer);
+
 	*ret = e->row;
-	ret->counts.c.live_bytes_se = sqrt(ret->counts.c.live_bytes_se);
-	ret->counts.c.alloc_bytes_se = sqrt(ret->counts.c.alloc_bytes_se);
-	ret->counts.c.cow_bytes_se = sqrt(ret->counts.c.cow_bytes_se);
+	struct counts *c = &ret->counts.c;
+	c->live_bytes_se = error_of_sum(c->live_bytes_se, edge, c->live_bytes);
+	c->alloc_bytes_se = error_of_sum(c->alloc_bytes_se, edge, c->alloc_bytes);
+	c->cow_bytes_se = sqrt(c->cow_bytes_se);
 	if (!e->growth_known)
 		ret->growth_bytes_per_s = NAN;
 }
@@ -223,11 +232,11 @@ static size_t rank_layer(const struct grouper *g, enum layer layer, struct repor
 	if (limit && n > limit)
 		n = limit;
 	for (size_t i = 0; i < n; i++)
-		finish(ranked[i].g, &ret[i]);
+		finish(g, ranked[i].g, &ret[i]);
 	for (size_t i = n; i < kept; i++)
 		add_group(others, ranked[i].g);
 	if (kept > n)
-		finish(others, &ret[n++]);
+		finish(g, others, &ret[n++]);
 	return n;
 }
 

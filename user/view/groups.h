@@ -19,6 +19,7 @@ struct group_source {
 	struct sym *sym;
 	struct arena *arena; /* for the rows and their names */
 	bool live_known[LAYER_NR];
+	double edge; /* error that all its stacks share (snapshot.h) */
 };
 
 /* Sorted by layer, then by the query's key. Returns their number. */

@@ -170,12 +170,12 @@ static void add_frames(struct builder *b, struct report_stack *row, bool looked_
 
 /* --- rows --- */
 
-/* Where returns cannot be probed no block is ever seen, so nothing can be said of what is live. */
+/* Where returns cannot be probed no block is ever seen, so nothing can be said of what is live; nor where its allocator can't be asked. */
 static bool live_known(const struct model_proc *p, enum layer layer)
 {
 	bool calls = layer == LAYER_HEAP || layer == LAYER_PYTHON;
 
-	return !calls || !p->snap->live_unknown;
+	return !calls || (!p->snap->live_unknown && !p->snap->unanswered[layer]);
 }
 
 /* Pages that went are known per process only. */
@@ -237,7 +237,7 @@ static void build_groups(struct builder *b, const struct model_proc *p, const st
 			 struct report_proc *row)
 {
 	_cleanup_(freep) const struct model_stack **all = xcalloc(n, sizeof(*all));
-	struct group_source src = { all, n, b->q, b->stacks, b->sym, b->arena, { false } };
+	struct group_source src = { all, n, b->q, b->stacks, b->sym, b->arena, { false }, p->snap->edge };
 
 	for (size_t i = 0; i < n; i++)
 		all[i] = ranked[i].s;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * steps: allocates and frees without pause, in small steps of a millisecond, until a line comes; then tells its truth. The word "fork" as
- * line makes a child that allocates 500 blocks at once, tells its own truth and waits for the end; the parent goes on until the next line.
+ * line makes a child that allocates 500 blocks at once, tells its own truth and waits for the end; "worker" one that allocates and frees without
+ * pause until SIGUSR1, and tells its truth then. The parent goes on until the next line.
  */
 #include <fcntl.h>
 #include <poll.h>
@@ -28,14 +29,40 @@ static bool line_waits(void)
 	return poll(&p, 1, 1) > 0;
 }
 
+static void step_some(size_t i)
+{
+	for (int k = 0; k < 50; k++) {
+		void *p = site_step(20 + i % 50);
+		if (k % 10)
+			site_free(p);
+	}
+}
+
 static void step_until_line(void)
 {
 	for (size_t i = 0; !line_waits(); i++)
-		for (int k = 0; k < 50; k++) {
-			void *p = site_step(20 + i % 50);
-			if (k % 10)
-				site_free(p);
-		}
+		step_some(i);
+}
+
+static volatile sig_atomic_t told;
+
+static void on_told(int number)
+{
+	told = number;
+}
+
+static void worker(void)
+{
+	(void)signal(SIGUSR1, on_told);
+	(void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else ends it */
+	truth_forked();
+	for (size_t i = 0; !told; i++) {
+		step_some(i);
+		(void)poll(NULL, 0, 1);
+	}
+	truth_print("worker");
+	for (;;)
+		pause();
 }
 
 static void child(void)
@@ -60,6 +87,13 @@ int main(void)
 		if (n <= 0)
 			_exit(0);
 		line[n] = 0;
+		if (!strncmp(line, "worker", 6)) {
+			pid_t pid = fork();
+			if (!pid)
+				worker();
+			dprintf(1, "{\"tag\": \"born\", \"pid\": %d}\n", (int)pid); /* takes no memory */
+			continue;
+		}
 		if (!strncmp(line, "fork", 4)) {
 			if (!fork())
 				child();
