@@ -66,6 +66,27 @@ static __always_inline void map_announce(struct proc *p, __u32 kind, const struc
 	bpf_ringbuf_submit(e, wake_flags(kind));
 }
 
+/* A call begins whose number and arguments are in t->map. */
+static __always_inline void map_begin(struct proc *p, struct thread_state *t)
+{
+	struct map_call *c = &t->map;
+
+	switch (c->nr - 1) {
+	case NR_MUNMAP:
+		map_announce(p, EVENT_MUNMAP, c);
+		return;
+	case NR_MREMAP:
+		map_announce(p, EVENT_MREMAP, c);
+		syscall_stack(p, t, SITE_MREMAP, &c->ids);
+		return;
+	case NR_BRK:
+		c->brk_before = BPF_CORE_READ(bpf_get_current_task_btf(), mm, brk);
+		syscall_stack(p, t, SITE_BRK, &c->ids);
+		return;
+	}
+	syscall_stack(p, t, SITE_MMAP, &c->ids);
+}
+
 static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
 {
 	struct thread_state *t;
@@ -74,27 +95,13 @@ static __always_inline int map_enter(struct trace_event_raw_sys_enter *ctx)
 	if (!p || !(p->flags & PROC_MAP) || !(t = thread_need(p, t)))
 		return 0;
 	struct map_call *c = &t->map;
-	__u32 nr = (__u32)ctx->id; /* the kernel fills an int here; the upper half of the long is stack garbage */
-	c->nr = nr + 1;
+	c->nr = (__u32)ctx->id + 1; /* the kernel fills an int here; the upper half of the long is stack garbage */
 	/*
 	 * Not read through ctx: the kernel refuses to attach a program that reads more arguments than the call has (munmap 2, brk 1). All six
 	 * words are there (kernel/trace/trace_syscalls.c, perf_call_bpf_enter); those past the call's own mean nothing and are not used.
 	 */
 	(void)bpf_probe_read_kernel(c->args, sizeof(c->args), &ctx->args);
-	switch (nr) {
-	case NR_MUNMAP:
-		map_announce(p, EVENT_MUNMAP, c);
-		return 0;
-	case NR_MREMAP:
-		map_announce(p, EVENT_MREMAP, c);
-		syscall_stack(p, t, SITE_MREMAP, &c->ids);
-		return 0;
-	case NR_BRK:
-		c->brk_before = BPF_CORE_READ(bpf_get_current_task_btf(), mm, brk);
-		syscall_stack(p, t, SITE_BRK, &c->ids);
-		return 0;
-	}
-	syscall_stack(p, t, SITE_MMAP, &c->ids);
+	map_begin(p, t);
 	return 0;
 }
 

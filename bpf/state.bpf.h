@@ -49,6 +49,11 @@ struct map_call {
 	struct stack_ids ids;
 	__u64 args[5];
 	__u64 brk_before;
+	/* Seen at the lock only (maplock.bpf.h): */
+	__u64 pages;		       /* of the process, before the call */
+	__u64 area, area_bytes;	       /* free, chosen by the kernel; 0: none */
+	__u64 vma_before;	       /* what lay at the first argument; 0: nothing, or not looked at */
+	__u64 vma, vma_start, vma_end; /* looked up last */
 };
 
 /*

@@ -8,6 +8,8 @@
  *   on_wrap_enter             operator new where it reaches malloc
  *   on_code_freed             CPython frees a code object
  *   on_map_enter, _exit       mmap, munmap, mremap, brk
+ *   on_lock_taken, on_area_found, on_lock_released
+ *                             the same where the kernel can do without tracing system calls
  *   on_user_fault, on_kernel_fault, on_faulted
  *                             page faults: one begins, one was handled
  *   on_madvise                memory given back
@@ -21,6 +23,7 @@
 #include <bpf/bpf_tracing.h>
 
 #include "heap.bpf.h"
+#include "maplock.bpf.h"
 #include "mapping.bpf.h"
 #include "pages.bpf.h"
 #include "scope.bpf.h"
@@ -185,6 +188,24 @@ SEC("tracepoint")
 int on_map_exit(struct trace_event_raw_sys_exit *ctx)
 {
 	return map_exit(ctx);
+}
+
+SEC("raw_tp")
+int on_lock_taken(struct bpf_raw_tracepoint_args *ctx)
+{
+	return lock_taken(ctx);
+}
+
+SEC("raw_tp")
+int on_area_found(struct bpf_raw_tracepoint_args *ctx)
+{
+	return area_found(ctx->args[0], (const void *)ctx->args[1]);
+}
+
+SEC("raw_tp")
+int on_lock_released(struct bpf_raw_tracepoint_args *ctx)
+{
+	return lock_released(ctx);
 }
 
 SEC("tp_btf/page_fault_user")

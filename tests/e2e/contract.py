@@ -11,7 +11,7 @@ NULL = type(None)
 MODES = {"exact", "sampled", "pages"}
 LAYERS = {"page", "map", "heap", "python"}
 LOSSES = {"unmatched_free", "late_attach", "live_full", "live_busy", "sums_full", "stacks_full", "stack_collision", "scratch_busy",
-          "thread_state", "missed_return", "missed_free", "user_read", "ring_full", "procs_full", "return_unsafe"}
+          "thread_state", "missed_return", "missed_free", "user_read", "ring_full", "procs_full", "map_place", "return_unsafe"}
 GROUPS = {"function", "module", "file:line", "thread"}
 CUTS = {None, "depth", "no_mapping", "no_row", "rule", "memory", "unknown"}
 VERDICTS = {"leak", "cache", "growing", "steady", "churn", "unknown"}

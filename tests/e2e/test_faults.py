@@ -66,7 +66,9 @@ def exact(*args):
             check_lines(interval, pid)
             p = interval.proc(pid)["layers"]["page"]
             h.check_equal((p["alloc_bytes_total_se"], p["cow_bytes_se"]), (0, 0), "standard errors of what was all counted")
-        h.check_equal(interval.proc(done["pid"])["layers"]["page"]["given_back_bytes"], done["given_back"], "given back")
+        given_back = interval.proc(done["pid"])["layers"]["page"]["given_back_bytes"]
+        if given_back is not None or "--mode" not in args:  # not known where no system call is traced
+            h.check_equal(given_back, done["given_back"], "given back")
         h.check_equal(interval.proc(child["pid"])["losses"].get("user_read"), None, "page tables that could not be read")
         anon = stacks(interval, done["pid"], "touch_anon")
         h.check(any(s["complete"] and s["frames"][0]["name"] == "touch_anon" and s["frames"][0]["line"] for s in anon),

@@ -127,9 +127,11 @@ static int attach_all(struct faults *f, const struct faults_side *s, uint32_t ev
 	err = link_ends(f, s->end_prog);
 	if (err)
 		return err;
-	f->madvise = link_create_tracepoint(s->madvise_prog, "syscalls/sys_exit_madvise");
-	if (f->madvise < 0)
-		return f->madvise;
+	if (s->madvise_prog >= 0) {
+		f->madvise = link_create_tracepoint(s->madvise_prog, "syscalls/sys_exit_madvise");
+		if (f->madvise < 0)
+			return f->madvise;
+	}
 	faults_set_every(s->paging, every);
 	for (size_t i = 0; i < ARRAY_SIZE(f->begins); i++) {
 		f->begins[i] = bpf_program__attach(s->begins[i]);

@@ -17,7 +17,7 @@ struct faults;
 /* The programs, and the values of .bss that both sides map. */
 struct faults_side {
 	struct bpf_program *begins[2];	      /* at the two tracepoints where faults begin */
-	int end_prog, madvise_prog, ask_prog; /* descriptors */
+	int end_prog, madvise_prog, ask_prog; /* descriptors; madvise -1: not to be seen */
 	struct paging *paging;
 	const struct paging_answer *answer;
 };

@@ -14,6 +14,7 @@
 
 #include "probe/faults.h"
 #include "probe/link.h"
+#include "probe/maplock.h"
 #include "probe/sample_tables.h"
 #include "sampling.h"
 #include "tidemark.skel.h"
@@ -33,9 +34,10 @@ struct loader {
 	struct tidemark_bpf *skel;
 	struct features features;
 	struct bpf_link *life[3];
-	int map_links[MAP_LINKS_MAX];
+	int map_links[MAP_LINKS_MAX]; /* of system calls */
 	int n_map_links;
-	struct faults *faults; /* NULL: not attached */
+	struct bpf_link *lock_links[MAPLOCK_NR]; /* the other way to see them */
+	struct faults *faults;			 /* NULL: not attached */
 	/* The tables that both sides map, and how many bytes of each. */
 	struct table {
 		void *at;
@@ -166,6 +168,21 @@ static int map_tables(struct loader *l)
 	return err;
 }
 
+/* Mapping calls are seen at the lock, if the kernel can: without sampling every call is to be seen as it is. */
+static void choose_map_programs(struct tidemark_bpf *s, bool sampled)
+{
+	uint32_t write_arg = sampled ? maplock_write_arg() : 0;
+
+	if (write_arg)
+		s->rodata->lock_write_arg = write_arg;
+	bpf_program__set_autoload(s->progs.on_lock_taken, write_arg != 0);
+	bpf_program__set_autoload(s->progs.on_area_found, write_arg != 0);
+	bpf_program__set_autoload(s->progs.on_lock_released, write_arg != 0);
+	bpf_program__set_autoload(s->progs.on_map_enter, !write_arg);
+	bpf_program__set_autoload(s->progs.on_map_exit, !write_arg);
+	bpf_program__set_autoload(s->progs.on_madvise, !write_arg);
+}
+
 /* A program that this kernel can't attach is not loaded at all: its helpers may not exist either. */
 static void choose_programs(struct tidemark_bpf *s, const struct features *f)
 {
@@ -227,6 +244,7 @@ int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why
 	sampling_tables_fill(&tables);
 	memcpy((void *)&l->skel->rodata->sampling, &tables, sizeof(tables));
 	choose_programs(l->skel, &o->features);
+	choose_map_programs(l->skel, cfg.rate != 0);
 	err = tidemark_bpf__load(l->skel);
 	if (err) {
 		*ret_why = xasprintf("the kernel refused the BPF programs: %s (TIDEMARK_DEBUG=1 shows its reasons)",
@@ -252,6 +270,9 @@ void loader_free(struct loader *l)
 			(void)bpf_link__destroy(l->life[i]); /* closes a descriptor: can't fail usefully */
 	for (int i = 0; i < l->n_map_links; i++)
 		(void)close(l->map_links[i]);
+	for (size_t i = 0; i < MAPLOCK_NR; i++)
+		if (l->lock_links[i])
+			(void)bpf_link__destroy(l->lock_links[i]);
 	faults_detach(l->faults);
 	for (size_t i = 0; i < KMAP_NR; i++)
 		if (l->tables[i].at)
@@ -272,7 +293,22 @@ static int attach_life(struct loader *l)
 	return 0;
 }
 
-static int attach_maps(struct loader *l)
+static int attach_locks(struct loader *l)
+{
+	struct bpf_program *progs[MAPLOCK_NR] = { [MAPLOCK_RELEASED] = l->skel->progs.on_lock_released,
+						  [MAPLOCK_AREA] = l->skel->progs.on_area_found,
+						  [MAPLOCK_TAKEN] = l->skel->progs.on_lock_taken };
+
+	for (size_t i = 0; i < MAPLOCK_NR; i++) {
+		l->lock_links[i] = bpf_program__attach_raw_tracepoint(progs[i],
+								      maplock_point_name((enum maplock_point)i));
+		if (!l->lock_links[i])
+			return -errno;
+	}
+	return 0;
+}
+
+static int attach_calls(struct loader *l)
 {
 	static const char *const calls[] = { "mmap", "munmap", "mremap", "brk" };
 	struct bpf_program *progs[] = { l->skel->progs.on_map_exit, l->skel->progs.on_map_enter };
@@ -294,7 +330,14 @@ int loader_attach_tracepoints(struct loader *l, int with_maps)
 {
 	int err = attach_life(l);
 
-	return err || !with_maps ? err : attach_maps(l);
+	if (err || !with_maps)
+		return err;
+	return bpf_program__autoload(l->skel->progs.on_lock_taken) ? attach_locks(l) : attach_calls(l);
+}
+
+bool loader_sees_madvise(const struct loader *l)
+{
+	return bpf_program__autoload(l->skel->progs.on_madvise);
 }
 
 int loader_attach_pages(struct loader *l, uint32_t every)
@@ -303,7 +346,7 @@ int loader_attach_pages(struct loader *l, uint32_t every)
 	struct faults_side side = {
 		.begins = { s->progs.on_user_fault, s->progs.on_kernel_fault },
 		.end_prog = bpf_program__fd(s->progs.on_faulted),
-		.madvise_prog = bpf_program__fd(s->progs.on_madvise),
+		.madvise_prog = loader_sees_madvise(l) ? bpf_program__fd(s->progs.on_madvise) : -1,
 		.ask_prog = bpf_program__fd(s->progs.on_paging),
 		.paging = &s->bss->paging,
 		.answer = &s->bss->paging_answer,

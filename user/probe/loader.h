@@ -6,6 +6,7 @@
 #ifndef TIDEMARK_PROBE_LOADER_H
 #define TIDEMARK_PROBE_LOADER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -52,11 +53,17 @@ struct loader_opts {
 int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why);
 void loader_free(struct loader *l);
 
-/* Births, execs, exits; with_maps: mapping calls too. 0 or -errno. */
+/*
+ * Births, execs, exits; with_maps: mapping calls too, at the lock of the address space where calls are sampled and the kernel can show them there, else as system
+ * calls. 0 or -errno.
+ */
 int loader_attach_tracepoints(struct loader *l, int with_maps);
 
 /* Page faults, one in `every` of which is looked at. 0; -ENOTSUP: not on this kernel; -errno. */
 int loader_attach_pages(struct loader *l, uint32_t every);
+
+/* madvise is a system call, and nothing else tells of it: seen only where mapping calls are observed as such. */
+bool loader_sees_madvise(const struct loader *l);
 
 int loader_map_fd(const struct loader *l, enum kernel_map m);
 int loader_prog_fd(const struct loader *l, enum call_prog p); /* -1: this kernel can't have it */
