@@ -24,7 +24,7 @@
 	X(USER_READ, "user_read", "target memory could not be read: the block is not counted") \
 	X(RING_FULL, "ring_full", "event ring full: a mapping or process event is missing") \
 	X(PROCS_FULL, "procs_full", "process table full: a process is not followed") \
-	X(MAP_PLACE, "map_place", "where a new mapping lies could not be told: it is not counted") \
+	X(MAP_PLACE, "map_place", "where a mapping call left its mapping could not be told: it is not counted") \
 	X(RETURN_UNSAFE, "return_unsafe", "a return probe would be unsafe here: the call's result is not seen, its block not tracked")
 
 enum loss {
