@@ -19,7 +19,8 @@
  *	mremap               moved: as mmap. In place: total_vm has grown, or the tail is gone. MREMAP_FIXED: the old place is empty.
  *
  * Programs are attached to the raw tracepoints. Since 7.0 these can be preempted, and the kernel leaves out a program that is under way on the processor already, in
- * another task (kernel/trace/bpf_trace.c: __bpf_trace_run); perf's tracepoints still can't, and take some tens of nanoseconds more.
+ * another task (kernel/trace/bpf_trace.c: __bpf_trace_run); perf's tracepoints still can't, and take some tens of nanoseconds more. These in
+ * turn are left out while a task of the processor was preempted within an operation on BPF tables (kernel/trace/bpf_trace.c: trace_call_bpf), which is seldom.
  *
  * What lies at an address is read off the tree of mappings (mm->mm_mt). A mapping that can't be found that way is counted as lost.
  */
