@@ -10,8 +10,6 @@
  *   on_map_enter, _exit       mmap, munmap, mremap, brk
  *   on_lock_taken, on_area_found, on_lock_released
  *                             the same where the kernel can do without tracing system calls
- *   on_taken_event, on_area_event, on_released_event
- *                             these where raw tracepoints can be preempted
  *   on_user_fault, on_kernel_fault, on_faulted
  *                             page faults: one begins, one was handled
  *   on_madvise                memory given back
@@ -195,39 +193,19 @@ int on_map_exit(struct trace_event_raw_sys_exit *ctx)
 SEC("raw_tp")
 int on_lock_taken(struct bpf_raw_tracepoint_args *ctx)
 {
-	return is_taken_to_write(ctx) ? lock_taken(ctx->args[0]) : 0;
+	return lock_taken(ctx);
 }
 
 SEC("raw_tp")
 int on_area_found(struct bpf_raw_tracepoint_args *ctx)
 {
-	struct vm_unmapped_area_info___used *info = (void *)ctx->args[1];
-
-	return area_found(ctx->args[0], BPF_CORE_READ(info, length));
+	return area_found(ctx->args[0], (const void *)ctx->args[1]);
 }
 
 SEC("raw_tp")
 int on_lock_released(struct bpf_raw_tracepoint_args *ctx)
 {
-	return lock_released(ctx->args[0]);
-}
-
-SEC("tracepoint")
-int on_taken_event(struct trace_event_raw_mmap_lock_acquire_returned___used *ctx)
-{
-	return ctx->write && ctx->success ? lock_taken((__u64)ctx->mm) : 0;
-}
-
-SEC("tracepoint")
-int on_area_event(struct trace_event_raw_vm_unmapped_area___used *ctx)
-{
-	return area_found(ctx->addr, ctx->length);
-}
-
-SEC("tracepoint")
-int on_released_event(struct trace_event_raw_mmap_lock___used *ctx)
-{
-	return lock_released((__u64)ctx->mm);
+	return lock_released(ctx);
 }
 
 SEC("tp_btf/page_fault_user")

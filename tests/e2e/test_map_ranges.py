@@ -44,11 +44,11 @@ def auto_threads():
 
 
 def tracepoint_programs(tool):
-    """Programs of the running tool that are made for tracepoints of system calls: most others are of other types."""
+    """Programs of the running tool that can be at tracepoints of system calls: raw ones, and those at other places, are of other types."""
     held = {n for kind, n in tool.bpf_ids() if kind == "prog"}
     found = [p for p in h.bpftool("prog", "list") if p["id"] in held]
     h.check(found, "the tool holds no program")
-    return sorted(p["name"] for p in found if p["type"] == "tracepoint" and not p["name"].endswith("_event"))
+    return sorted(p["name"] for p in found if p["type"] == "tracepoint")
 
 
 def no_system_call_is_traced():

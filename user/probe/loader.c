@@ -34,11 +34,10 @@ struct loader {
 	struct tidemark_bpf *skel;
 	struct features features;
 	struct bpf_link *life[3];
-	int map_links[MAP_LINKS_MAX]; /* to perf's tracepoints */
+	int map_links[MAP_LINKS_MAX]; /* of system calls */
 	int n_map_links;
-	struct maplock maplock; /* the other way to see them */
-	struct bpf_link *lock_links[MAPLOCK_NR];
-	struct faults *faults; /* NULL: not attached */
+	struct bpf_link *lock_links[MAPLOCK_NR]; /* the other way to see them */
+	struct faults *faults;			 /* NULL: not attached */
 	/* The tables that both sides map, and how many bytes of each. */
 	struct table {
 		void *at;
@@ -170,22 +169,18 @@ static int map_tables(struct loader *l)
 }
 
 /* Mapping calls are seen at the lock, if the kernel can: without sampling every call is to be seen as it is. */
-static void choose_map_programs(struct loader *l, bool sampled)
+static void choose_map_programs(struct tidemark_bpf *s, const struct features *f, bool sampled)
 {
-	struct tidemark_bpf *s = l->skel;
-	struct bpf_program *raw[] = { s->progs.on_lock_taken, s->progs.on_area_found, s->progs.on_lock_released };
-	struct bpf_program *event[] = { s->progs.on_taken_event, s->progs.on_area_event, s->progs.on_released_event };
-	struct bpf_program *calls[] = { s->progs.on_map_enter, s->progs.on_map_exit, s->progs.on_madvise };
+	uint32_t write_arg = sampled ? maplock_write_arg(f->version) : 0;
 
-	l->maplock = sampled ? maplock_find(l->features.version) : (struct maplock){ 0 };
-	bool by_lock = l->maplock.write_arg != 0;
-	if (by_lock)
-		s->rodata->lock_write_arg = l->maplock.write_arg;
-	for (size_t i = 0; i < ARRAY_SIZE(calls); i++) {
-		bpf_program__set_autoload(raw[i], by_lock && !l->maplock.preempted);
-		bpf_program__set_autoload(event[i], by_lock && l->maplock.preempted);
-		bpf_program__set_autoload(calls[i], !by_lock);
-	}
+	if (write_arg)
+		s->rodata->lock_write_arg = write_arg;
+	bpf_program__set_autoload(s->progs.on_lock_taken, write_arg != 0);
+	bpf_program__set_autoload(s->progs.on_area_found, write_arg != 0);
+	bpf_program__set_autoload(s->progs.on_lock_released, write_arg != 0);
+	bpf_program__set_autoload(s->progs.on_map_enter, !write_arg);
+	bpf_program__set_autoload(s->progs.on_map_exit, !write_arg);
+	bpf_program__set_autoload(s->progs.on_madvise, !write_arg);
 }
 
 /* A program that this kernel can't attach is not loaded at all: its helpers may not exist either. */
@@ -249,7 +244,7 @@ int loader_open(const struct loader_opts *o, struct loader **ret, char **ret_why
 	sampling_tables_fill(&tables);
 	memcpy((void *)&l->skel->rodata->sampling, &tables, sizeof(tables));
 	choose_programs(l->skel, &o->features);
-	choose_map_programs(l, cfg.rate != 0);
+	choose_map_programs(l->skel, &o->features, cfg.rate != 0);
 	err = tidemark_bpf__load(l->skel);
 	if (err) {
 		*ret_why = xasprintf("the kernel refused the BPF programs: %s (TIDEMARK_DEBUG=1 shows its reasons)",
@@ -313,21 +308,6 @@ static int attach_locks(struct loader *l)
 	return 0;
 }
 
-static int attach_lock_events(struct loader *l)
-{
-	struct bpf_program *progs[MAPLOCK_NR] = { [MAPLOCK_RELEASED] = l->skel->progs.on_released_event,
-						  [MAPLOCK_AREA] = l->skel->progs.on_area_event,
-						  [MAPLOCK_TAKEN] = l->skel->progs.on_taken_event };
-
-	for (size_t i = 0; i < MAPLOCK_NR; i++) {
-		int fd = link_create_tracepoint(bpf_program__fd(progs[i]), maplock_point_path((enum maplock_point)i));
-		if (fd < 0)
-			return fd;
-		l->map_links[l->n_map_links++] = fd;
-	}
-	return 0;
-}
-
 static int attach_calls(struct loader *l)
 {
 	static const char *const calls[] = { "mmap", "munmap", "mremap", "brk" };
@@ -352,9 +332,7 @@ int loader_attach_tracepoints(struct loader *l, int with_maps)
 
 	if (err || !with_maps)
 		return err;
-	if (!l->maplock.write_arg)
-		return attach_calls(l);
-	return l->maplock.preempted ? attach_lock_events(l) : attach_locks(l);
+	return bpf_program__autoload(l->skel->progs.on_lock_taken) ? attach_locks(l) : attach_calls(l);
 }
 
 bool loader_sees_madvise(const struct loader *l)

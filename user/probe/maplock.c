@@ -4,6 +4,7 @@
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,15 +12,14 @@
 #include "util/log.h"
 #include "util/mem.h"
 
-#define PREEMPTED_VERSION \
-	((6u << 16) | \
-	 (19u << 8)) /* 7.0, to be sure: from there on perf's tracepoints, which are right anywhere, only dearer */
+/* From there on raw tracepoints can be preempted, and calls be missed. */
+#define PREEMPTED_VERSION ((6u << 16) | (19u << 8))
 #define NESTED_MAX 4 /* structs without a name, one in the other */
 
 static const char *const points[MAPLOCK_NR] = {
-	[MAPLOCK_RELEASED] = "mmap_lock/mmap_lock_released",
-	[MAPLOCK_AREA] = "mmap/vm_unmapped_area",
-	[MAPLOCK_TAKEN] = "mmap_lock/mmap_lock_acquire_returned",
+	[MAPLOCK_RELEASED] = "mmap_lock_released",
+	[MAPLOCK_AREA] = "vm_unmapped_area",
+	[MAPLOCK_TAKEN] = "mmap_lock_acquire_returned",
 };
 
 static const uint32_t area_args = 2;
@@ -47,19 +47,11 @@ static const struct {
 	{ "mm_struct", "mm_mt" },
 	{ "maple_tree", "ma_root" },
 	{ "vm_unmapped_area_info", "length" },
-	{ "trace_event_raw_mmap_lock", "mm" },
-	{ "trace_event_raw_mmap_lock_acquire_returned", "success" },
-	{ "trace_event_raw_vm_unmapped_area", "length" },
 };
-
-const char *maplock_point_path(enum maplock_point p)
-{
-	return points[p];
-}
 
 const char *maplock_point_name(enum maplock_point p)
 {
-	return strchr(points[p], '/') + 1;
+	return points[p];
 }
 
 /* Offset of a member in bits, also of those in structs and unions without a name; -1: none. */
@@ -112,9 +104,9 @@ static bool has_layout(const struct btf *btf)
 }
 
 /* Arguments of a tracepoint; 0: it has none, or is not there. The function that the type describes has one more, before them. */
-static uint32_t args_of(const struct btf *btf, enum maplock_point p)
+static uint32_t args_of(const struct btf *btf, const char *point)
 {
-	_cleanup_(freep) char *name = xasprintf("btf_trace_%s", maplock_point_name(p));
+	_cleanup_(freep) char *name = xasprintf("btf_trace_%s", point);
 	int32_t id = btf__find_by_name_kind(btf, name, BTF_KIND_TYPEDEF);
 	const struct btf_type *t = id < 0 ? NULL : btf__type_by_id(btf, (uint32_t)id);
 
@@ -126,9 +118,9 @@ static uint32_t args_of(const struct btf *btf, enum maplock_point p)
 /* (mm, write) and (mm, write, success); up to 6.13 a string is between the first two. */
 static uint32_t write_arg_of(const struct btf *btf)
 {
-	uint32_t released = args_of(btf, MAPLOCK_RELEASED), taken = args_of(btf, MAPLOCK_TAKEN);
+	uint32_t released = args_of(btf, points[MAPLOCK_RELEASED]), taken = args_of(btf, points[MAPLOCK_TAKEN]);
 
-	if (taken != released + 1 || released < 2 || released > 3 || args_of(btf, MAPLOCK_AREA) != area_args)
+	if (taken != released + 1 || released < 2 || released > 3 || args_of(btf, points[MAPLOCK_AREA]) != area_args)
 		return 0;
 	return released - 1;
 }
@@ -144,25 +136,21 @@ static bool can_link(void)
 						   ARRAY_SIZE(exit_zero), NULL);
 
 	for (size_t i = 0; i < MAPLOCK_NR; i++) {
-		_cleanup_(closep) int link =
-			prog < 0 ? prog : bpf_raw_tracepoint_open(maplock_point_name((enum maplock_point)i), prog);
+		_cleanup_(closep) int link = prog < 0 ? prog : bpf_raw_tracepoint_open(points[i], prog);
 		if (link < 0)
 			return false;
 	}
 	return true;
 }
 
-struct maplock maplock_find(uint32_t version)
+uint32_t maplock_write_arg(uint32_t version)
 {
-	struct btf *btf = btf__load_vmlinux_btf();
-	struct maplock m = {
-		.write_arg = btf && has_layout(btf) ? write_arg_of(btf) : 0,
-		.preempted = version >= PREEMPTED_VERSION,
-	};
+	struct btf *btf = version < PREEMPTED_VERSION ? btf__load_vmlinux_btf() : NULL;
+	uint32_t arg = btf && has_layout(btf) ? write_arg_of(btf) : 0;
 
 	btf__free(btf);
-	if (m.write_arg && can_link())
-		return m;
+	if (arg && can_link())
+		return arg;
 	log_debug("mapping calls are observed as system calls: this kernel does not show them at the lock");
-	return (struct maplock){ 0 };
+	return 0;
 }
