@@ -17,7 +17,7 @@ def child_of_before():
     (d / "count").write_bytes(bytes(4096))
     libc = h.private_libc(d)
     with h.Target([*h.build("busy"), d / "count", 1], env=libc), h.Target(h.build("steps"), env=libc) as t:
-        with h.Tool("top", "-f", "json", "-i", "0.5", "--limit", "0", "-p", t.pid) as tool:
+        with h.Tool("top", "-f", "json", "-i", "0.5", "--limit", "0", "-p", t.pid, env={"TIDEMARK_SCOPE_AGAIN_S": "6"}) as tool:
             tool.attached()
             t.send()
             if scope(tool.interval(0)) != "host":

@@ -609,6 +609,8 @@ int live_open(const struct live_opts *o, struct source **ret, char **ret_why)
 	s->base = (struct source){ .next = live_next, .hurry = live_hurry, .close = live_close };
 	s->opts = *o;
 	s->interval_ns = (uint64_t)(o->interval_s * 1e9);
+	const char *again = getenv("TIDEMARK_SCOPE_AGAIN_S"); /* for tests, which would wait */
+	s->policy.again_ns = again ? (uint64_t)(strtod(again, NULL) * 1e9) : 0;
 	/* Before anything of ours (limits, descriptors) could be handed down to it. */
 	if (o->target->kind == TARGET_COMMAND)
 		err = launch_hold(o->target->argv, o->quiet_stdout, &s->launch);

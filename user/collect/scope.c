@@ -20,7 +20,8 @@ enum probe_scope scope_decide(struct scope_policy *p, enum probe_scope now, uint
 	if (now == SCOPE_PROCESS)
 		return born ? SCOPE_HOST : SCOPE_PROCESS;
 
-	uint64_t quiet_ns = p->born_ns ? SCOPE_AGAIN_NS : SCOPE_CALM_NS;
+	uint64_t again_ns = p->again_ns ? p->again_ns : SCOPE_AGAIN_NS;
+	uint64_t quiet_ns = p->born_ns ? again_ns : SCOPE_CALM_NS;
 	uint64_t since_ns = p->born_ns ? p->born_ns : p->began_ns;
 	bool paying = p->busy_since_ns && now_ns - p->busy_since_ns >= SCOPE_CALM_NS;
 

@@ -22,6 +22,7 @@
 struct scope_policy {
 	uint64_t began_ns, busy_since_ns; /* busy: others pay; 0: they don't */
 	uint64_t births, born_ns;	  /* as last seen */
+	uint64_t again_ns;		  /* in place of SCOPE_AGAIN_NS; 0: that */
 };
 
 enum probe_scope scope_decide(struct scope_policy *p, enum probe_scope now, uint64_t now_ns, double foreign_per_s,
