@@ -101,12 +101,9 @@ static struct unwind_key key_of(const struct stat *st)
 
 static const struct unwind_file *file_by_stat(struct layouts *l, uint32_t pid, const struct mapping *m)
 {
-	char link[96];
 	struct stat st;
 
-	(void)snprintf(link, sizeof(link), "/proc/%u/map_files/%llx-%llx", pid, (unsigned long long)m->start,
-		       (unsigned long long)m->end);
-	if (stat(link, &st) || st.st_ino != m->inode)
+	if (mapping_stat(pid, m, &st))
 		return NULL;
 	struct unwind_key key = key_of(&st);
 	return unwind_take_file(l->u, -1, &key);

@@ -162,12 +162,9 @@ static struct module *module_add(struct places *p, uint32_t pid, const struct ma
 /* 0: the process is gone, or the file can't be asked. */
 static uint64_t version_of(uint32_t pid, const struct mapping *map)
 {
-	char link[96];
 	struct stat st;
 
-	(void)snprintf(link, sizeof(link), "/proc/%u/map_files/%llx-%llx", pid, (unsigned long long)map->start,
-		       (unsigned long long)map->end);
-	return stat(link, &st) || st.st_ino != map->inode ? 0 : fs_version(&st);
+	return mapping_stat(pid, map, &st) ? 0 : fs_version(&st);
 }
 
 /* The newest that is known of an inode. */

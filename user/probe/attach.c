@@ -115,18 +115,26 @@ void attacher_pause(struct attacher *a, uint32_t pid)
 	HASH_ADD(hh, a->paused, pid, sizeof(p->pid), p);
 }
 
-void attacher_drop_pid(struct attacher *a, uint32_t pid)
+/* Those of a file, or of a process: the other one is what nothing has. */
+#define NO_FILE SIZE_MAX
+#define NO_PID 0
+
+static void uses_drop(struct attacher *a, size_t file, uint32_t pid)
 {
 	size_t kept = 0;
 
-	pause_end(a, pid);
-
 	for (size_t i = 0; i < a->n_uses; i++)
-		if (a->uses[i].pid == pid)
+		if (a->uses[i].file == file || a->uses[i].pid == pid)
 			links_close(a->closer, &a->uses[i].own);
 		else
 			a->uses[kept++] = a->uses[i];
 	a->n_uses = kept;
+}
+
+void attacher_drop_pid(struct attacher *a, uint32_t pid)
+{
+	pause_end(a, pid);
+	uses_drop(a, NO_FILE, pid);
 }
 
 enum probe_scope attacher_scope(const struct attacher *a)
@@ -182,17 +190,9 @@ static size_t watched_by(const struct attacher *a, int watch)
 /* Its place is free then. */
 static void file_drop(struct attacher *a, struct file *f)
 {
-	size_t file = (size_t)(f - a->files), kept = 0;
-
 	if (f->watch && watched_by(a, f->watch) == 1)
 		(void)inotify_rm_watch(a->notify, f->watch); /* it may have gone with the file */
-
-	for (size_t i = 0; i < a->n_uses; i++)
-		if (a->uses[i].file == file)
-			links_close(a->closer, &a->uses[i].own);
-		else
-			a->uses[kept++] = a->uses[i];
-	a->n_uses = kept;
+	uses_drop(a, (size_t)(f - a->files), NO_PID);
 	file_done(a->closer, f);
 	*f = (struct file){ .fd = -1 };
 }

@@ -582,6 +582,17 @@ static int open_by_name(uint32_t pid, const struct mapping *m, char **ret_name)
 	return -ENOENT;
 }
 
+int mapping_stat(uint32_t pid, const struct mapping *m, struct stat *ret)
+{
+	char link[96];
+
+	(void)snprintf(link, sizeof(link), "/proc/%u/map_files/%llx-%llx", pid, (unsigned long long)m->start,
+		       (unsigned long long)m->end);
+	if (stat(link, ret))
+		return -errno;
+	return ret->st_ino == m->inode ? 0 : -ENOENT;
+}
+
 int mapping_open(uint32_t pid, const struct mapping *m, char **ret_path)
 {
 	_cleanup_(freep) char *path = NULL;

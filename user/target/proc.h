@@ -79,6 +79,10 @@ const struct mapping *mappings_find(const struct mappings *m, uint64_t addr); /*
 /* Does an executable mapping before the i-th show the same file? */
 bool mappings_is_repeated(const struct mappings *m, size_t i);
 
+struct stat;
+/* stat of the file that a mapping is of, without opening it. 0, or -errno: the process is gone, or another file's inode is told (-ENOENT). */
+int mapping_stat(uint32_t pid, const struct mapping *m, struct stat *ret);
+
 /*
  * Opens the file behind a mapping as the target sees it, never by the host's search path: /proc/PID/map_files/S-E, else
  * /proc/PID/root/PATH if device and inode agree. Returns a descriptor (caller closes) or negative errno.
