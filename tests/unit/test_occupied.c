@@ -178,6 +178,27 @@ static void chunks_of_each_version(void **state)
 	}
 }
 
+/* The process goes on after its mappings were read: the heap grows past the end they told, and a chunk is between two stores into its bin. */
+static void grown_since_the_mappings(void **state)
+{
+	struct world *w = world_new();
+	uint64_t one = chunk(w, 64, true), gone = chunk(w, 128, false), last;
+
+	(void)state;
+	for (int k = 0; k < 400; k++)
+		last = chunk(w, 48, true);
+	arena(w, 112);
+	poke(w, ARENA + 112 + 16 * 5, gone - 16);
+	poke(w, ARENA + 112 + 2080, HEAP_BYTES - 4096); /* max_system_mem follows later */
+	w->maps[0].end = HEAP + 8192;
+	assert_int_equal(ask(w, one, 40), OCCUPANCY_IN_USE);
+	assert_int_equal(ask(w, gone, 100), OCCUPANCY_FREE);
+	assert_true(last > w->maps[0].end);
+	assert_int_equal(ask(w, last, 40), OCCUPANCY_IN_USE);
+	assert_int_equal(ask(w, HEAP + HEAP_BYTES - 4096, 40), OCCUPANCY_FREE);
+	world_free(w);
+}
+
 static uint64_t mangle(uint64_t at, uint64_t v, bool mangled)
 {
 	return mangled ? v ^ at >> 12 : v;
@@ -399,6 +420,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(chunks_of_each_version),
+		cmocka_unit_test(grown_since_the_mappings),
 		cmocka_unit_test(caches_are_free),
 		cmocka_unit_test(torn),
 		cmocka_unit_test(mapped),

@@ -23,6 +23,7 @@
 
 #define BINS 127
 #define BINS_BYTES (BINS * 16u)
+#define HALF_MAX 2 /* an arena has one writer, which moves a chunk from one bin to another */
 #define NEXT_OFFSET 2048u /* from the bins, as all below */
 #define SYSTEM_MEM_OFFSET 2072u
 #define TOP_OFFSET (-16)
@@ -53,24 +54,29 @@ static bool is_link(uint64_t w)
 	return w >= 4096 && w < USER_END && !(w & 15);
 }
 
-/* One bin at its place; *empty counts those that point at themselves. */
-static bool is_bin(const uint64_t *w, uint64_t self, unsigned *empty)
-{
-	bool none = w[0] == self && w[1] == self;
+struct bins_seen {
+	unsigned empty; /* point at themselves */
+	unsigned half;	/* with one of their words: the process is between two stores */
+};
 
-	*empty += none;
-	return none || (w[0] != self && w[1] != self && is_link(w[0]) && is_link(w[1]));
+static bool is_bin(const uint64_t *w, uint64_t self, struct bins_seen *seen)
+{
+	bool first = w[0] == self, second = w[1] == self;
+
+	seen->empty += first && second;
+	seen->half += first != second;
+	return (first || is_link(w[0])) && (second || is_link(w[1])) && seen->half <= HALF_MAX;
 }
 
 /* Are these the 127 bins that lie at `at`? From the last one down: other memory fails at once. */
 static bool are_bins(const uint64_t *w, uint64_t at)
 {
-	unsigned empty = 0;
+	struct bins_seen seen = { 0 };
 
 	for (int i = BINS - 1; i >= 0; i--)
-		if (!is_bin(w + 2 * i, at + 16u * (unsigned)i - 16, &empty))
+		if (!is_bin(w + 2 * i, at + 16u * (unsigned)i - 16, &seen))
 			return false;
-	return empty > 0;
+	return seen.empty > 0;
 }
 
 static int word(struct glibc_heap *h, uint64_t addr, uint64_t *ret)
@@ -102,13 +108,14 @@ static bool is_ring(struct glibc_heap *h)
 	return false;
 }
 
+/* The heap may have grown since the mappings were read: top is memory that can be read, and max follows system_mem a moment later. */
 static bool has_top(struct glibc_heap *h)
 {
-	uint64_t top = 0, mem[2] = { 0, 0 };
+	uint64_t top = 0, size = 0, mem[2] = { 0, 0 };
 	uint64_t bins = h->main_arena + h->bins;
 
-	return !word(h, bins + (uint64_t)TOP_OFFSET, &top) && is_link(top) && mappings_find(h->maps, top) &&
-	       !page_cache_read(h->cache, bins + SYSTEM_MEM_OFFSET, mem, sizeof(mem)) && mem[0] && mem[0] <= mem[1];
+	return !word(h, bins + (uint64_t)TOP_OFFSET, &top) && is_link(top) && !word(h, top + 8, &size) &&
+	       !page_cache_read(h->cache, bins + SYSTEM_MEM_OFFSET, mem, sizeof(mem)) && mem[0] && mem[1];
 }
 
 static bool is_main_arena(struct glibc_heap *h, uint64_t bins)
@@ -220,8 +227,8 @@ static void add_segment(struct segments *s, struct glibc_segment seg)
 }
 
 /*
- * The main arena's segment ends where its top ends and is system_mem long. It grows and shrinks while we look: its start, which never moves while
- * it is contiguous, is kept once it was seen to fit.
+ * The main arena's segment ends where its top ends and is system_mem long. It grows and shrinks while we look, since the mappings were read too: what
+ * lies behind the last mapping before it is that one, grown. Its start, which never moves while it is contiguous, is kept once it was seen to fit.
  */
 static void main_segment(struct glibc_heap *h, struct heap_memo *memo, struct segments *s)
 {
@@ -232,16 +239,17 @@ static void main_segment(struct glibc_heap *h, struct heap_memo *memo, struct se
 	    word(h, bins + SYSTEM_MEM_OFFSET, &mem) ||
 	    page_cache_read(h->cache, h->main_arena + FLAGS_OFFSET, &flags, sizeof(flags)))
 		return;
-	const struct mapping *m = mappings_find(h->maps, top);
-	if (!m)
+	const struct mapping *m = mappings_before(h->maps, top);
+	if (!m || !m->write)
 		return;
+	uint64_t room = m + 1 < h->maps->items + h->maps->n ? m[1].start : USER_END;
 	struct glibc_segment seg = { .arena = h->main_arena, .end = top + (size & ~(uint64_t)SIZE_BITS), .top = top };
 	seg.start = (seg.end - mem + 15) & ~15ull;
-	if (flags & NONCONTIGUOUS || seg.end > m->end || seg.start < m->start || seg.start > top) {
+	if (flags & NONCONTIGUOUS || seg.end > room || seg.start < m->start || seg.start > top) {
 		/* Several pieces, or torn: what lies before the top in its own mapping can be found. */
 		seg.torn = !(memo->glibc_start >= m->start && memo->glibc_start < top);
 		seg.start = seg.torn ? m->start : memo->glibc_start;
-		seg.end = seg.end > m->end || seg.end <= top ? m->end : seg.end;
+		seg.end = seg.end > room || seg.end <= top ? (m->end > top ? m->end : top + CHUNK_MIN) : seg.end;
 	} else if (!memo->glibc_start) {
 		memo->glibc_start = seg.start;
 	}

@@ -447,19 +447,26 @@ void mappings_done(struct mappings *m)
 	*m = (struct mappings){ 0 };
 }
 
-const struct mapping *mappings_find(const struct mappings *m, uint64_t addr)
+const struct mapping *mappings_before(const struct mappings *m, uint64_t addr)
 {
 	size_t low = 0, high = m->n;
 
-	/* First mapping that ends above the address. */
+	/* First mapping that starts above the address. */
 	while (low < high) {
 		size_t mid = low + (high - low) / 2;
-		if (m->items[mid].end <= addr)
+		if (m->items[mid].start <= addr)
 			low = mid + 1;
 		else
 			high = mid;
 	}
-	return low < m->n && m->items[low].start <= addr ? &m->items[low] : NULL;
+	return low ? &m->items[low - 1] : NULL;
+}
+
+const struct mapping *mappings_find(const struct mappings *m, uint64_t addr)
+{
+	const struct mapping *before = mappings_before(m, addr);
+
+	return before && addr < before->end ? before : NULL;
 }
 
 bool mappings_is_repeated(const struct mappings *m, size_t i)
