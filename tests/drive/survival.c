@@ -300,7 +300,7 @@ static int site_of_sum(const struct drive *d, const struct watched_process *w, c
 }
 
 struct site_figures {
-	double live, se2, live_count, share, share_se, raw, allocated, truth, truth_count;
+	double live, se2, live_count, raw, allocated, truth, truth_count;
 	uint64_t looked;
 };
 
@@ -318,13 +318,11 @@ static void gather(const struct drive *d, const struct watched_process *w, struc
 			continue;
 		f[site].allocated += (double)sums[i].alloc_bytes;
 		f[site].raw += (double)(int64_t)(sums[i].alloc_bytes - sums[i].free_bytes);
-		if (!survival_find(w->survival, i, &s))
+		if (!survival_find(w->survival, i, (double)sums[i].alloc_bytes, (double)sums[i].alloc_count, &s))
 			continue;
 		f[site].live += s.live_bytes;
 		f[site].live_count += s.live_count;
 		f[site].se2 += s.live_bytes_se * s.live_bytes_se;
-		f[site].share = s.share;
-		f[site].share_se = s.share_se;
 		f[site].looked += s.looked;
 	}
 	(void)munmap((void *)sums, bytes);
@@ -364,12 +362,11 @@ static void look(struct drive *d, struct watched_process *w, uint64_t sample_byt
 	       err, number & 1, st.blocks, st.unknown, st.found_dead, st.controls, st.hidden, st.resyncs,
 	       (double)st.cpu_ns / 1e6);
 	for (int i = 0; i < SITES; i++)
-		printf(", \"%s\": {\"live_bytes\": %.0f, \"se\": %.0f, \"live_count\": %.1f, \"share\": %.4f, "
-		       "\"share_se\": %.4f, \"raw_bytes\": %.0f, "
+		printf(", \"%s\": {\"live_bytes\": %.0f, \"se\": %.0f, \"live_count\": %.1f, \"raw_bytes\": %.0f, "
 		       "\"allocated_bytes\": %.0f, \"looked\": %" PRIu64
 		       ", \"truth_bytes\": %.0f, \"truth_count\": %.0f}",
-		       names[i], f[i].live, sqrt(f[i].se2), f[i].live_count, f[i].share, f[i].share_se, f[i].raw,
-		       f[i].allocated, f[i].looked, f[i].truth, f[i].truth_count);
+		       names[i], f[i].live, sqrt(f[i].se2), f[i].live_count, f[i].raw, f[i].allocated, f[i].looked,
+		       f[i].truth, f[i].truth_count);
 	printf("}\n");
 	fflush(stdout);
 }

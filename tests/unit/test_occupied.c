@@ -168,10 +168,14 @@ static void chunks_of_each_version(void **state)
 		assert_int_equal(w->memo.glibc_arena, ARENA);
 		assert_int_equal(ask(w, gone, 100), OCCUPANCY_FREE);
 		assert_int_equal(ask(w, gone + 32, 20), OCCUPANCY_NO_BLOCK); /* merged into what is free */
-		assert_int_equal(ask(w, big, 4000), OCCUPANCY_IN_USE);
+		assert_int_equal(ask(w, big, 4080), OCCUPANCY_IN_USE);
 		assert_int_equal(ask(w, big + 64, 40), OCCUPANCY_NO_BLOCK);
 		assert_int_equal(ask(w, one, 57), OCCUPANCY_NO_BLOCK); /* 56 are there: it is another one */
 		assert_int_equal(ask(w, one, 56), OCCUPANCY_IN_USE);
+		assert_int_equal(ask(w, one, 8), OCCUPANCY_IN_USE);    /* what was left made no chunk */
+		assert_int_equal(ask(w, big, 4040), OCCUPANCY_IN_USE); /* memalign leaves more */
+		assert_int_equal(ask(w, big, 3900),
+				 OCCUPANCY_NO_BLOCK); /* too large for that: another one, or grown in place */
 		assert_int_equal(ask(w, HEAP + HEAP_BYTES - 4096, 40), OCCUPANCY_FREE); /* top */
 		assert_int_equal(ask(w, 0x100000, 40), OCCUPANCY_NO_BLOCK);		/* not mapped */
 		world_free(w);
@@ -299,7 +303,7 @@ static void in_part(void **state)
 	for (uint64_t seed = 1; seed <= 20; seed++) {
 		struct occupied_query q[2000];
 		for (int k = 0; k < 2000; k++)
-			q[k] = (struct occupied_query){ .addr = blocks[k], .bytes = 100, .layer = LAYER_HEAP };
+			q[k] = (struct occupied_query){ .addr = blocks[k], .bytes = 240, .layer = LAYER_HEAP };
 		struct occupied_look l = { .memory = &w->memory,
 					   .maps = &w->mappings,
 					   .memo = &w->memo,
@@ -369,7 +373,9 @@ static void pools(void **state)
 		assert_int_equal(ask_as(w, first + 16, 40, LAYER_PYTHON), OCCUPANCY_IN_USE); /* behind a debug header */
 		assert_int_equal(ask_as(w, first, 70, LAYER_PYTHON),
 				 OCCUPANCY_NO_BLOCK); /* the pool has changed its size */
-		poke(w, at, 17);		      /* torn: one block less than its list says */
+		assert_int_equal(ask_as(w, first, 48, LAYER_PYTHON), OCCUPANCY_IN_USE); /* shrunk in place */
+		assert_int_equal(ask_as(w, first, 8, LAYER_PYTHON), OCCUPANCY_NO_BLOCK);
+		poke(w, at, 17); /* torn: one block less than its list says */
 		assert_int_equal(ask_as(w, first, 60, LAYER_PYTHON), OCCUPANCY_UNKNOWN);
 		world_free(w);
 	}

@@ -263,6 +263,7 @@ static struct world *world_new(const struct model *m, uint64_t seed, int end_ms)
 	w->sums = map_file(&w->sums_fd, SUMS * sizeof(struct sum));
 	w->procs = xcalloc(PROC_SLOTS, sizeof(struct proc));
 	w->procs[account_slot(ACCOUNT)].account = ACCOUNT;
+	w->procs[account_slot(ACCOUNT)].sampled = 1;
 	for (unsigned size = 0; size < SIZES; size++)
 		for (unsigned i = 0; i < m->reserve; i++)
 			w->spare[size][w->n_spare[size]++] = w->n_slots++;
@@ -317,15 +318,15 @@ static void judge(const struct world *w, const struct survival *s, struct verdic
 	for (unsigned site = 0; site < SITES; site++) {
 		struct survival_figures f;
 		double allocated = w->allocated[site];
-		if (!allocated || !survival_find(s, site, &f))
+		if (!allocated || !survival_find(s, site, (double)w->sums[site].alloc_bytes, 0, &f))
 			continue;
 		double error = f.live_bytes - w->alive[site];
-		assert_false(isnan(f.live_bytes) || isnan(f.live_bytes_se) || isnan(f.share) || isnan(f.share_se));
+		assert_false(isnan(f.live_bytes) || isnan(f.live_bytes_se));
 		v[site].error += error / allocated;
 		v[site].square += error * error / allocated / allocated;
 		v[site].truth += w->alive[site];
 		v[site].estimate += f.live_bytes;
-		v[site].share += f.share;
+		v[site].share += f.live_bytes / (double)w->sums[site].alloc_bytes;
 		v[site].inside += fabs(error) <= 1.96 * f.live_bytes_se + 1;
 		v[site].looks++;
 	}
@@ -456,14 +457,14 @@ static void dead_are_booked(void **state)
 	struct survival_status status;
 
 	(void)state;
-	assert_false(survival_find(s, 3, &f));
+	assert_false(survival_find(s, 3, 10 * 200, 10, &f));
 	assert_int_equal(survival_look(s, &target, 10 * MS), 0);
 	assert_false(survival_status(s, ACCOUNT, &status));
 	assert_int_equal(survival_look(s, &target, 5000 * MS), 1);
 	assert_int_equal(w->sums[3].free_bytes, 5 * 200);
 	assert_int_equal(w->sums[3].free_count, 5);
 	assert_int_equal(w->procs[account_slot(ACCOUNT)].live_bytes[LAYER_HEAP], 5 * 200);
-	assert_true(survival_find(s, 3, &f));
+	assert_true(survival_find(s, 3, 10 * 200, 10, &f));
 	assert_int_equal(f.looked, 10);
 	assert_true(survival_status(s, ACCOUNT, &status));
 	assert_int_equal(status.found_dead, 5);
@@ -472,7 +473,7 @@ static void dead_are_booked(void **state)
 	assert_int_equal(survival_look(s, &target, 50000 * MS), 1);
 	assert_int_equal(w->sums[3].free_count, 5);
 	survival_forget(s, ACCOUNT);
-	assert_false(survival_find(s, 3, &f));
+	assert_false(survival_find(s, 3, 10 * 200, 10, &f));
 	survival_free(s);
 	world_free(w);
 }
@@ -492,7 +493,7 @@ static void unknown_stay(void **state)
 	assert_true(survival_status(s, ACCOUNT, &status) && status.unanswered[LAYER_HEAP]);
 	assert_false(status.unanswered[LAYER_PYTHON]); /* it has none */
 	assert_int_equal(w->sums[3].free_count, 0);
-	assert_true(survival_find(s, 3, &f));
+	assert_true(survival_find(s, 3, 10 * 200, 10, &f));
 	/* All or none of them live, for all that is known. */
 	assert_true(f.live_bytes == 10 * 200 && f.live_bytes_se >= 10 * 200);
 	w->fails = 0;
@@ -514,11 +515,11 @@ static void no_allocator(void **state)
 	assert_int_equal(survival_look(s, &target, 5000 * MS), 1);
 	w->fails = -ENOTSUP;
 	assert_int_equal(survival_look(s, &target, 15000 * MS), -ENOTSUP);
-	assert_false(survival_find(s, 3, &f));
+	assert_false(survival_find(s, 3, 10 * 200, 10, &f));
 	assert_int_equal(survival_look(s, &target, 20000 * MS), 0);
 	w->fails = 0;
 	assert_int_equal(survival_look(s, &target, 90000 * MS), 1);
-	assert_true(survival_find(s, 3, &f));
+	assert_true(survival_find(s, 3, 10 * 200, 10, &f));
 	survival_free(s);
 	world_free(w);
 }

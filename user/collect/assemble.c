@@ -146,7 +146,8 @@ static void take_survivors(const struct survival *s, uint32_t sum, struct counts
 	struct survival_figures f;
 
 	c->peak_live_bytes = UNKNOWN_U64;
-	if (!survival_find(s, sum, &f))
+	if (!survival_find(s, sum, (double)minus(c->alloc_bytes, c->untracked_bytes),
+			   (double)minus(c->alloc_count, c->untracked_count), &f))
 		return;
 	c->live_bytes = f.live_bytes > 0 ? (uint64_t)llround(f.live_bytes) : 0;
 	c->live_count = f.live_count > 0 ? (uint64_t)llround(f.live_count) : 0;

@@ -23,7 +23,7 @@
 
 #define BINS 127
 #define BINS_BYTES (BINS * 16u)
-#define HALF_MAX 2 /* an arena has one writer, which moves a chunk from one bin to another */
+#define HALF_MAX 2	  /* an arena has one writer, which moves a chunk from one bin to another */
 #define NEXT_OFFSET 2048u /* from the bins, as all below */
 #define SYSTEM_MEM_OFFSET 2072u
 #define TOP_OFFSET (-16)
@@ -41,6 +41,8 @@
 #define SIZE_BITS 7u
 #define CHUNK_MIN 32u
 #define FENCE_BYTES 64u
+#define SLACK_MAX \
+	64u /* of a request: up to 15 to round, CHUNK_MIN that was not worth a split, 16 more where a chunk of CHUNK_MIN was asked for less */
 
 #define WINDOW (256u << 10)
 #define SCAN_MAX (64ull << 20)	 /* of one mapping, for main_arena */
@@ -594,6 +596,22 @@ void glibc_cached(struct glibc_heap *h, void (*entry)(void *ctx, uint64_t user),
 	}
 }
 
+/*
+ * malloc and realloc split a chunk as soon as what is left makes a chunk itself (MINSIZE 32), memalign when it is more than that; only pvalloc rounds a
+ * request up, to pages. So a chunk that is larger by more was made for another request.
+ */
+bool glibc_chunk_fits(uint64_t size, uint64_t bytes)
+{
+	uint64_t usable = size - 8, rounded = (bytes + 4095) & ~4095ull;
+
+	return usable >= bytes && (usable < bytes + SLACK_MAX || (usable >= rounded && usable < rounded + SLACK_MAX));
+}
+
+bool glibc_mapping_fits(uint64_t usable, uint64_t bytes)
+{
+	return usable >= bytes && usable / 2 <= bytes + 4096;
+}
+
 bool glibc_header_fits(struct glibc_heap *h, uint64_t user, uint64_t bytes)
 {
 	struct header own, next;
@@ -601,7 +619,8 @@ bool glibc_header_fits(struct glibc_heap *h, uint64_t user, uint64_t bytes)
 	if (user < 16 || page_cache_read(h->cache, user - 16, &own, sizeof(own)))
 		return true; /* not known to be otherwise */
 	uint64_t size = own.size & ~(uint64_t)SIZE_BITS;
-	if (size < CHUNK_MIN || size & 15 || own.size & IS_MMAPPED || size >= USER_END || size - 8 < bytes)
+	if (size < CHUNK_MIN || size & 15 || own.size & IS_MMAPPED || size >= USER_END ||
+	    !glibc_chunk_fits(size, bytes))
 		return false;
 	return page_cache_read(h->cache, user - 16 + size, &next, sizeof(next)) || next.size & PREV_INUSE;
 }

@@ -82,10 +82,33 @@ struct sum *sum_open(const struct live_table *t, uint32_t number, struct table_v
 	return view_open(t->sums_fd, number, sizeof(struct sum), v);
 }
 
-bool live_take_out(const struct live_table *t, const struct live_entry *b)
+void live_window_done(struct live_window *w)
 {
-	struct table_view v;
-	struct live_bucket *bucket = bucket_open(t, b->bucket, &v);
+	if (w->at)
+		(void)munmap(w->at, WINDOW_BYTES);
+	w->at = NULL;
+}
+
+/* NULL: it can't be mapped. */
+static struct live_bucket *bucket_in(const struct live_table *t, struct live_window *w, uint32_t number)
+{
+	uint32_t first = number / WINDOW_BUCKETS * WINDOW_BUCKETS;
+
+	if (w->at && w->first != first)
+		live_window_done(w);
+	if (!w->at) {
+		void *at = mmap(NULL, WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, t->live_fd,
+				(off_t)(first / WINDOW_BUCKETS * WINDOW_BYTES));
+		if (at == MAP_FAILED)
+			return NULL;
+		*w = (struct live_window){ at, first };
+	}
+	return &w->at[number - first];
+}
+
+bool live_take_out(const struct live_table *t, struct live_window *w, const struct live_entry *b)
+{
+	struct live_bucket *bucket = bucket_in(t, w, b->bucket);
 
 	if (!bucket)
 		return false;
@@ -93,7 +116,6 @@ bool live_take_out(const struct live_table *t, const struct live_entry *b)
 		    __sync_bool_compare_and_swap(&bucket->key[b->way], b->key, 0);
 	if (same && live_is_filtered(&b->block))
 		live_filter_remove(t->filter, b->key);
-	table_close(&v);
 	return same;
 }
 

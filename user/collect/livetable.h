@@ -33,8 +33,15 @@ struct live_entry {
 /* Copies the blocks of one account into an array that grows. 0 or -errno. */
 int live_copy(const struct live_table *t, uint32_t account, struct live_entry **entries, size_t *n, size_t *cap);
 
+/* The part of `live` that was used last: for who goes through it in the order of buckets. All zero: none. */
+struct live_window {
+	struct live_bucket *at;
+	uint32_t first;
+};
+void live_window_done(struct live_window *w);
+
 /* Takes a block out, as it was copied: no other that came to its place since. false: it is not there any more. */
-bool live_take_out(const struct live_table *t, const struct live_entry *e);
+bool live_take_out(const struct live_table *t, struct live_window *w, const struct live_entry *e);
 
 /* Enters a block under its key, fills in its place. false: there is a block with this key already, or no room. */
 bool live_put_in(const struct live_table *t, struct live_entry *e);

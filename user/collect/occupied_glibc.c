@@ -28,8 +28,7 @@ static enum occupancy state_in(const struct occupied_query *q, uint64_t addr, ui
 		return OCCUPANCY_NO_BLOCK;
 	if (!used)
 		return OCCUPANCY_FREE;
-	return size - 8 < q->bytes ? OCCUPANCY_NO_BLOCK
-				   : OCCUPANCY_IN_USE; /* too small for what lay here: another block */
+	return glibc_chunk_fits(size, q->bytes) ? OCCUPANCY_IN_USE : OCCUPANCY_NO_BLOCK;
 }
 
 static void on_chunk(void *ctx, uint64_t addr, uint64_t size, bool used, bool sure)
@@ -108,7 +107,7 @@ static void answer_mapped(struct glibc_heap *h, struct occupied_query *q)
 		return;
 	int is = glibc_mapped_chunk(h, q->addr, &usable);
 	if (is > 0)
-		q->is = usable < q->bytes ? OCCUPANCY_NO_BLOCK : OCCUPANCY_IN_USE;
+		q->is = glibc_mapping_fits(usable, q->bytes) ? OCCUPANCY_IN_USE : OCCUPANCY_NO_BLOCK;
 	else if (!is && q->addr % 4096 == MAPPED_OFFSET)
 		q->is = OCCUPANCY_NO_BLOCK;
 }

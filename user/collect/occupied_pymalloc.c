@@ -20,6 +20,7 @@
 #define BLOCKS_MAX (POOL_MAX / ALIGNMENT)
 /* What PYTHONMALLOC=debug puts before a block: size, kind and fill. */
 #define DEBUG_SHIFT 16u
+#define DEBUG_BYTES 32u /* and all it adds: as much again, and a serial number */
 
 struct pool_header {
 	uint32_t count, count_high;
@@ -120,6 +121,12 @@ static enum occupancy block_state(const struct pool *p, uint64_t addr)
 	return !p->count || i >= p->next || p->is_free[i] ? OCCUPANCY_FREE : OCCUPANCY_IN_USE;
 }
 
+/* Of a size that this request got, with what PYTHONMALLOC=debug adds; realloc lets shrink by a quarter in place. */
+static bool block_fits(uint32_t block, uint64_t bytes)
+{
+	return block >= bytes && block <= bytes + bytes / 3 + DEBUG_BYTES + ALIGNMENT;
+}
+
 static bool is_small(const struct occupied_query *q)
 {
 	return q->layer == LAYER_PYTHON && q->bytes <= SMALL_BYTES;
@@ -145,9 +152,8 @@ static int pymalloc_look(struct occupied_look *l)
 			continue;
 		found = true;
 		q->is = (uint8_t)block_state(p, q->addr);
-		/* Smaller than what lay here: the size class changed hands. */
-		if (q->is == OCCUPANCY_IN_USE && p->block < q->bytes)
-			q->is = OCCUPANCY_NO_BLOCK;
+		if (q->is == OCCUPANCY_IN_USE && !block_fits(p->block, q->bytes))
+			q->is = OCCUPANCY_NO_BLOCK; /* the pool changed hands */
 	}
 	return found ? 0 : -ENOTSUP;
 }

@@ -35,6 +35,11 @@ uint32_t reuse_class(bool python, uint64_t bytes)
 	return base + class;
 }
 
+bool reuse_class_is_python(uint32_t class)
+{
+	return class >= LAYER_CLASSES;
+}
+
 void reuse_fade(struct reuse *r)
 {
 	for (uint32_t i = 0; i < REUSE_CLASSES; i++) {

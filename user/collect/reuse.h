@@ -32,6 +32,7 @@
 
 /* Size class of a request: as glibc rounds small ones; four per doubling above. python: the layer. */
 uint32_t reuse_class(bool python, uint64_t bytes);
+bool reuse_class_is_python(uint32_t class);
 
 enum reuse_fate { REUSE_STAYED, REUSE_LIGHT, REUSE_LEFT, REUSE_FATES };
 
@@ -54,7 +55,7 @@ struct reuse_odds {
 void reuse_odds(const struct reuse *r, uint32_t class, struct reuse_odds *ret);
 
 /* Weights of blocks: estimates are made of several at once. */
-enum reuse_weight { WEIGHT_BYTES, WEIGHT_COUNT, WEIGHT_BOOKED_BYTES, REUSE_WEIGHTS };
+enum reuse_weight { WEIGHT_BYTES, WEIGHT_COUNT, REUSE_WEIGHTS };
 
 /* The blocks of one sum in one size class. */
 struct cohort {

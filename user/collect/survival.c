@@ -21,6 +21,7 @@
 #include <string.h>
 #include <uthash.h>
 
+#include "collect/between.h"
 #include "collect/occupied.h"
 #include "collect/livetable.h"
 #include "collect/reuse.h"
@@ -31,10 +32,9 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-#define LOOK_SHARE \
-	100 /* a look of t is followed by 100 t without one, for each process that is looked at: 1 % of a core for all of them */
+#define LOOK_SHARE 100	 /* looks at all processes that take t are 100 t apart: 1 % of a core */
 #define LONG_NS 2000000u /* a slice that ends later by so much costs more than it may */
-#define PATIENCE_NS 10000000000ull
+#define PATIENCE_NS 3000000000ull
 #define FIRST_LOOK_NS 2000000000ull
 #define LOOK_EVERY_NS 2000000000ull
 #define AGAIN_NS 60000000000ull /* allocators do not change often */
@@ -48,13 +48,20 @@ struct cell {
 		uint32_t sum, class;
 	} key;
 	struct cohort cohort;
+	struct {
+		uint64_t bytes, count, var;
+	} freed; /* found dead in this look, not booked yet */
 	UT_hash_handle hh;
 };
 
 struct of_sum {
 	uint32_t sum, account;
-	struct survival_figures figures;
-	double booked_bytes, all_bytes;
+	struct between bytes, blocks;
+	uint64_t looked; /* blocks, in the last look */
+	struct {
+		double live_bytes, live_count, var, all_bytes;
+		uint64_t looked;
+	} now; /* of the look that is under way */
 	UT_hash_handle hh;
 };
 
@@ -68,6 +75,7 @@ struct watch {
 	struct cell *cells;
 	struct reuse reuse;
 	struct heap_memo memo;
+	uint64_t cost_ns; /* of the last look */
 	struct survival_status status;
 	UT_hash_handle hh;
 };
@@ -89,6 +97,8 @@ struct look {
 	const struct survival_target *t;
 	struct live_entry *now;
 	size_t n, cap;
+	struct live_entry **dead; /* of now */
+	size_t n_dead, cap_dead;
 	struct live_entry *controls; /* new ones: as they were at the last look */
 	size_t n_controls, cap_controls;
 	struct occupied_query *queries;		     /* of now, then of controls */
@@ -191,23 +201,24 @@ static struct sample_weight weight_of(const struct look *l, const struct live_bl
 	return sample_block(&l->s->sampling, l->t->sample_bytes, b);
 }
 
-/* As the programs do it (bpf/account.bpf.h: book_gone). */
-static void book_freed(struct look *l, const struct live_entry *b)
+/* As the programs do it (bpf/account.bpf.h: book_gone), all blocks of a cell at once. */
+static void book_freed(struct look *l, struct cell *c)
 {
 	struct proc *p = &l->s->tables.procs[account_slot(l->w->account)];
-	struct sample_weight w = weight_of(l, &b->block);
 	struct table_view v;
-	struct sum *sum = sum_open(&l->s->table, b->block.sum, &v);
+	struct sum *sum = sum_open(&l->s->table, c->key.sum, &v);
 
 	if (sum) {
-		(void)__sync_fetch_and_add(&sum->free_bytes, w.bytes);
-		(void)__sync_fetch_and_add(&sum->free_count, w.count);
-		sample_var_add(&sum->gone_var, w.var);
+		(void)__sync_fetch_and_add(&sum->free_bytes, c->freed.bytes);
+		(void)__sync_fetch_and_add(&sum->free_count, c->freed.count);
+		sample_var_add(&sum->gone_var, c->freed.var);
 		table_close(&v);
 	}
 	if (p->account == l->w->account)
-		(void)__sync_fetch_and_sub(&p->live_bytes[live_key_is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP],
-					   (int64_t)w.bytes);
+		(void)__sync_fetch_and_sub(
+			&p->live_bytes[reuse_class_is_python(c->key.class) ? LAYER_PYTHON : LAYER_HEAP],
+			(int64_t)c->freed.bytes);
+	memset(&c->freed, 0, sizeof(c->freed));
 }
 
 /* --- who is a control --- */
@@ -328,6 +339,14 @@ static struct live_entry ghost_of(const struct live_entry *control)
 				    .block = { .sum = LIVE_GHOST_SUM, .birth_ms = (uint32_t)bytes } };
 }
 
+/* Dead ones, ghosts too, are taken out later, all in a row. */
+static void push_dead(struct look *l, struct live_entry *b)
+{
+	l->dead = grow_to(l->dead, &l->cap_dead, l->n_dead + 1, sizeof(struct live_entry *));
+	l->dead[l->n_dead++] = b;
+	b->gone = true;
+}
+
 static void settle_ghost(struct look *l, struct live_entry *b, uint8_t is)
 {
 	uint32_t class = reuse_class(live_key_is_python(b->key), b->block.birth_ms);
@@ -337,8 +356,7 @@ static void settle_ghost(struct look *l, struct live_entry *b, uint8_t is)
 	if (!is_dead(is))
 		return;
 	reuse_count_old(&l->w->reuse, class, REUSE_LIGHT);
-	(void)live_take_out(&l->s->table, b); /* or the programs did */
-	b->gone = true;
+	push_dead(l, b);
 	l->w->ghosts--;
 }
 
@@ -367,7 +385,7 @@ static void settle_controls(struct look *l)
 
 /* --- blocks --- */
 
-static struct cohort *cohort_of(struct watch *w, const struct live_entry *b)
+static struct cell *cell_of(struct watch *w, const struct live_entry *b)
 {
 	struct cell key = { 0 }, *c = NULL;
 
@@ -380,7 +398,7 @@ static struct cohort *cohort_of(struct watch *w, const struct live_entry *b)
 		c->key.class = key.key.class;
 		HASH_ADD(hh, w->cells, key, sizeof(c->key), c);
 	}
-	return &c->cohort;
+	return c;
 }
 
 static void add_weights(double to[REUSE_WEIGHTS], const double weights[REUSE_WEIGHTS])
@@ -389,36 +407,74 @@ static void add_weights(double to[REUSE_WEIGHTS], const double weights[REUSE_WEI
 		to[k] += weights[k];
 }
 
-static void settle_block(struct look *l, struct live_entry *b, uint8_t is)
+static void weigh(const struct look *l, const struct live_entry *b, double weights[REUSE_WEIGHTS], double *ret_p)
 {
-	struct cohort *c = cohort_of(l->w, b);
 	double bytes = (double)b->block.bytes, size = bytes > 1 ? bytes : 1, p = 1;
 	double scale = exp2((double)b->block.scale / SCALE_PER_OCTAVE);
 
 	if (b->block.rate)
 		p = -expm1(-size / (double)sample_mean(l->t->sample_bytes, b->block.rate));
-	const double weights[REUSE_WEIGHTS] = {
-		[WEIGHT_BYTES] = bytes / p * scale, [WEIGHT_COUNT] = scale / p, [WEIGHT_BOOKED_BYTES] = bytes / p
-	};
-	double square = weights[WEIGHT_BYTES] * weights[WEIGHT_BYTES];
+	weights[WEIGHT_BYTES] = bytes / p * scale;
+	weights[WEIGHT_COUNT] = scale / p;
+	*ret_p = p / scale;
+}
+
+static void settle_block(struct look *l, struct live_entry *b, uint8_t is)
+{
+	struct cohort *c = &cell_of(l->w, b)->cohort;
+	double weights[REUSE_WEIGHTS], p;
+
 	(is == OCCUPANCY_UNKNOWN ? l->unknown : l->known)[live_key_is_python(b->key) ? LAYER_PYTHON : LAYER_HEAP]++;
+	if (is_dead(is)) {
+		push_dead(l, b);
+		return;
+	}
+	weigh(l, b, weights, &p);
 	if (is == OCCUPANCY_IN_USE) {
 		add_weights(c->in_use, weights);
-		c->in_use_var += (1 - p / scale) * square;
 		c->n_in_use++;
-	} else if (is == OCCUPANCY_UNKNOWN) {
+	} else {
 		add_weights(c->unknown, weights);
-		c->in_use_var += (1 - p / scale) * square;
 		c->n_unknown++;
 		l->w->status.unknown++;
-	} else if (live_take_out(&l->s->table, b)) { /* else the programs took it out: seen, and no more of ours */
-		add_weights(c->found, weights);
-		c->found_squares += square;
-		c->n_found++;
-		book_freed(l, b);
-		l->w->status.found_dead++;
 	}
-	b->gone = is_dead(is);
+	c->in_use_var += (1 - p) * weights[WEIGHT_BYTES] * weights[WEIGHT_BYTES];
+}
+
+static void settle_found(struct look *l, const struct live_entry *b)
+{
+	struct cell *c = cell_of(l->w, b);
+	struct sample_weight w = weight_of(l, &b->block);
+	double weights[REUSE_WEIGHTS], p;
+
+	weigh(l, b, weights, &p);
+	add_weights(c->cohort.found, weights);
+	c->cohort.found_squares += weights[WEIGHT_BYTES] * weights[WEIGHT_BYTES];
+	c->cohort.n_found++;
+	c->freed.bytes += w.bytes;
+	c->freed.count += w.count;
+	c->freed.var += w.var;
+	l->w->status.found_dead++;
+}
+
+static int by_bucket(const void *a, const void *b)
+{
+	uint32_t x = (*(struct live_entry *const *)a)->bucket, y = (*(struct live_entry *const *)b)->bucket;
+
+	return x < y ? -1 : x > y;
+}
+
+static void settle_dead(struct look *l)
+{
+	struct live_window window = { 0 };
+
+	if (l->n_dead)
+		qsort(l->dead, l->n_dead, sizeof(struct live_entry *), by_bucket);
+	for (size_t i = 0; i < l->n_dead; i++)
+		/* else the programs took it out: seen, and no more of ours */
+		if (live_take_out(&l->s->table, &window, l->dead[i]) && !is_ghost(l->dead[i]))
+			settle_found(l, l->dead[i]);
+	live_window_done(&window);
 }
 
 /* --- figures --- */
@@ -439,31 +495,25 @@ static struct of_sum *of_sum(struct look *l, uint32_t sum)
 
 static void add_figures(struct of_sum *f, const struct cohort *c, const struct cohort_live *live)
 {
-	f->figures.live_bytes += live->live[WEIGHT_BYTES];
-	f->figures.live_count += live->live[WEIGHT_COUNT];
-	f->figures.live_bytes_se += live->var; /* its square until finish_figures */
-	f->figures.looked += c->n_in_use + c->n_found + c->n_unknown;
-	f->booked_bytes += live->live[WEIGHT_BOOKED_BYTES];
-	f->all_bytes += c->in_use[WEIGHT_BYTES] + c->unknown[WEIGHT_BYTES];
+	f->now.live_bytes += live->live[WEIGHT_BYTES];
+	f->now.live_count += live->live[WEIGHT_COUNT];
+	f->now.var += live->var;
+	f->now.looked += c->n_in_use + c->n_found + c->n_unknown;
+	f->now.all_bytes += c->in_use[WEIGHT_BYTES] + c->unknown[WEIGHT_BYTES];
 }
 
-/* Of one sum, shown by itself: what chance brought below nothing is nothing. */
 static void finish_figures(struct look *l, struct of_sum *f)
 {
 	struct table_view v;
 	const struct sum *s = sum_open(&l->s->table, f->sum, &v);
-	double allocated = s ? (double)s->alloc_bytes - (double)s->untracked_bytes : 0;
-	double se = sqrt(f->figures.live_bytes_se), scaled = fabs(f->figures.live_bytes);
 
-	f->figures.live_bytes_se = se;
-	f->figures.share = allocated > 0 ? fmin(1, fmax(0, f->booked_bytes / allocated)) : 0;
-	/* The part of the error that is not from sampling: both what lives and what was allocated were sampled. */
-	double of_share = scaled > 0 ? se * fabs(f->booked_bytes) / scaled : se;
-	f->figures.share_se = allocated > 0 ? fmin(1, of_share / allocated) : 1;
-	f->figures.live_bytes = fmin(f->all_bytes, fmax(0, f->figures.live_bytes));
-	f->figures.live_count = fmax(0, f->figures.live_count);
+	between_look(&f->bytes, fmin(f->now.all_bytes, f->now.live_bytes), f->now.var,
+		     s ? (double)s->alloc_bytes - (double)s->untracked_bytes : 0);
+	between_look(&f->blocks, f->now.live_count, 0, s ? (double)s->alloc_count - (double)s->untracked_count : 0);
 	if (s)
 		table_close(&v);
+	f->looked = f->now.looked;
+	memset(&f->now, 0, sizeof(f->now));
 }
 
 static void make_figures(struct look *l)
@@ -471,7 +521,6 @@ static void make_figures(struct look *l)
 	struct cell *c, *next;
 	struct of_sum *f, *next_sum;
 
-	sums_forget(l->s, l->w->account);
 	HASH_ITER(hh, l->w->cells, c, next) {
 		struct reuse_odds odds;
 		struct cohort_live live;
@@ -480,13 +529,20 @@ static void make_figures(struct look *l)
 			free(c);
 			continue;
 		}
+		if (c->cohort.n_found)
+			book_freed(l, c);
 		reuse_odds(&l->w->reuse, c->key.class, &odds);
 		cohort_settle(&c->cohort, &odds, &live);
 		add_figures(of_sum(l, c->key.sum), &c->cohort, &live);
 	}
 	HASH_ITER(hh, l->s->sums, f, next_sum) {
-		if (f->account == l->w->account)
-			finish_figures(l, f);
+		if (f->account != l->w->account)
+			continue;
+		finish_figures(l, f);
+		if (!f->looked) { /* its blocks are gone, and booked so */
+			HASH_DEL(l->s->sums, f);
+			free(f);
+		}
 	}
 }
 
@@ -507,6 +563,7 @@ static void keep_last(struct look *l)
 static void look_done(struct look *l)
 {
 	free(l->now);
+	free(l->dead);
 	free(l->controls);
 	free(l->queries);
 	free(l->is);
@@ -534,7 +591,8 @@ static int look(struct look *l)
 			settle_ghost(l, &l->now[i], l->is[i]);
 		else
 			settle_block(l, &l->now[i], l->is[i]);
-	settle_controls(l);
+	settle_dead(l);
+	settle_controls(l); /* may move `now` */
 	for (int i = 0; i < LAYER_NR; i++)
 		l->w->status.unanswered[i] = l->unknown[i] > l->known[i];
 	make_figures(l);
@@ -557,18 +615,35 @@ static struct watch *watch_of(struct survival *s, uint32_t account, uint64_t now
 	return w;
 }
 
+static double cost_of_all(const struct survival *s)
+{
+	double ns = 0;
+
+	for (const struct watch *w = s->watches; w; w = w->hh.next)
+		ns += (double)w->cost_ns;
+	return ns;
+}
+
+/* Nothing of it was ever counted: its blocks need not be searched. */
+static bool is_untouched(const struct survival *s, uint32_t account)
+{
+	const struct proc *p = &s->tables.procs[account_slot(account)];
+
+	return p->account == account && !p->sampled && !p->unsampled;
+}
+
 int survival_look(struct survival *s, const struct survival_target *t, uint64_t now_ns)
 {
 	struct watch *w = watch_of(s, t->account, now_ns);
 	_cleanup_(look_done) struct look l = { .s = s, .w = w, .t = t };
 
-	if (now_ns < w->next_ns)
+	if (now_ns < w->next_ns || is_untouched(s, t->account))
 		return 0;
 	uint64_t began = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	int err = look(&l);
 	uint64_t cost = clock_ns(CLOCK_THREAD_CPUTIME_ID) - began;
-	double all = (double)HASH_COUNT(s->watches) * s->stretch,
-	       wait = fmax((double)LOOK_EVERY_NS * s->stretch, LOOK_SHARE * (double)cost * all);
+	w->cost_ns = cost;
+	double wait = fmax((double)LOOK_EVERY_NS * s->stretch, LOOK_SHARE * cost_of_all(s));
 	w->next_ns = now_ns + (uint64_t)(wait * (1 + JITTER * (random_unit(s) - 0.5)));
 	if (err < 0) {
 		/* Figures of an older look would grow stale unseen. */
@@ -602,13 +677,19 @@ bool survival_is_long(const struct survival *s, uint32_t account, uint64_t now_n
 	       now_ns - w->next_ns < PATIENCE_NS;
 }
 
-bool survival_find(const struct survival *s, uint32_t sum, struct survival_figures *ret)
+/* One sum, shown by itself: what chance brought below nothing is nothing. */
+bool survival_find(const struct survival *s, uint32_t sum, double allocated_bytes, double allocated_count,
+		   struct survival_figures *ret)
 {
 	struct of_sum *f = NULL;
 
 	HASH_FIND(hh, s->sums, &sum, sizeof(sum), f);
 	if (!f)
 		return false;
-	*ret = f->figures;
+	struct between_now bytes = between_at(&f->bytes, allocated_bytes);
+	*ret = (struct survival_figures){ .live_bytes = fmax(0, bytes.live),
+					  .live_bytes_se = sqrt(bytes.var),
+					  .live_count = fmax(0, between_at(&f->blocks, allocated_count).live),
+					  .looked = f->looked };
 	return true;
 }

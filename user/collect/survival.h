@@ -58,10 +58,13 @@ void survival_forget(struct survival *s, uint32_t account);
 
 struct survival_figures {
 	double live_bytes, live_bytes_se, live_count; /* weights and scales in them */
-	double share, share_se;			      /* of what was allocated before the last look: still alive */
 	uint64_t looked;			      /* blocks that were looked at */
 };
-/* Of one sum. false: no look has met a block of it. */
-bool survival_find(const struct survival *s, uint32_t sum, struct survival_figures *ret);
+/*
+ * Of one sum, now that so much was allocated in all (less what is not tracked): what was since the last look is taken to live by as much as before
+ * (collect/between.h). false: the last look has met no block of it.
+ */
+bool survival_find(const struct survival *s, uint32_t sum, double allocated_bytes, double allocated_count,
+		   struct survival_figures *ret);
 
 #endif

@@ -75,8 +75,9 @@ int mappings_read(uint32_t pid, struct mappings *ret);
 /* Parses the text of a maps file (fuzzed): lines that are not understood are left out. */
 void mappings_parse(const char *text, struct mappings *ret);
 void mappings_done(struct mappings *m);
-const struct mapping *mappings_find(const struct mappings *m, uint64_t addr);	/* NULL: not mapped */
-const struct mapping *mappings_before(const struct mappings *m, uint64_t addr); /* last one that starts at or before it; NULL: none */
+const struct mapping *mappings_find(const struct mappings *m, uint64_t addr); /* NULL: not mapped */
+const struct mapping *mappings_before(const struct mappings *m,
+				      uint64_t addr); /* last one that starts at or before it; NULL: none */
 /* Does an executable mapping before the i-th show the same file? */
 bool mappings_is_repeated(const struct mappings *m, size_t i);
 
