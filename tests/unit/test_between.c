@@ -58,8 +58,24 @@ static void first_look_is_not_sure(void **state)
 
 	(void)state;
 	between_look(&b, 5e5, 0, 1e6);
-	assert_float_equal(live_at(&b, 1.5e6), 7.5e5, 1e-3);
+	assert_float_equal(live_at(&b, 1.5e6), 6.25e5, 1e-3);
 	assert_float_equal(se_at(&b, 1.5e6), 5e5 * 0.5, 1e-3);
+}
+
+/* What fills up: 1, 1/2, 1/4 of what is allocated come to stay. */
+static void filling_goes_on(void **state)
+{
+	struct between b = { 0 };
+
+	(void)state;
+	between_look(&b, 1e6, SE * SE, 1e6);
+	between_look(&b, 1.5e6, SE * SE, 2e6);
+	assert_float_equal(live_at(&b, 3e6), 1.75e6, 1e-3);
+	between_look(&b, 1.75e6, SE * SE, 3e6);
+	assert_float_equal(live_at(&b, 4e6), 1.875e6, 1e-3);
+	assert_float_equal(se_at(&b, 4e6), SE * sqrt(2), 1e-3); /* as expected */
+	between_look(&b, 2.75e6, SE * SE, 4e6);			/* then all of it stays: no slower than that */
+	assert_float_equal(live_at(&b, 5e6), 3.75e6, 1e-3);
 }
 
 static void figures_out_of_bounds(void **state)
@@ -82,9 +98,8 @@ static void figures_out_of_bounds(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(leak_goes_on),
-		cmocka_unit_test(full_cache_stays),
-		cmocka_unit_test(first_look_is_not_sure),
+		cmocka_unit_test(leak_goes_on),		  cmocka_unit_test(full_cache_stays),
+		cmocka_unit_test(first_look_is_not_sure), cmocka_unit_test(filling_goes_on),
 		cmocka_unit_test(figures_out_of_bounds),
 	};
 

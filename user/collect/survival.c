@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <math.h>
 #include <string.h>
+#include <unistd.h>
 #include <uthash.h>
 
 #include "collect/between.h"
@@ -32,7 +33,9 @@
 #include "util/clock.h"
 #include "util/mem.h"
 
-#define LOOK_SHARE 100	 /* looks at all processes that take t are 100 t apart: 1 % of a core */
+/* Looks at all processes together take 1 % of a core, on small machines a quarter of a percent of the machine: half of what we may take there. */
+#define CORE_SHARE 0.01
+#define MACHINE_SHARE 0.0025
 #define LONG_NS 2000000u /* a slice that ends later by so much costs more than it may */
 #define PATIENCE_NS 3000000000ull
 #define FIRST_LOOK_NS 2000000000ull
@@ -88,6 +91,7 @@ struct survival {
 	struct of_sum *sums;
 	uint64_t random;
 	uint32_t stretch;
+	double core_share; /* of one, that looks may take */
 };
 
 /* What one look works on. */
@@ -112,6 +116,7 @@ struct survival *survival_new_of(const struct survival_tables *t)
 
 	s->tables = *t;
 	s->stretch = 1;
+	s->core_share = fmin(CORE_SHARE, MACHINE_SHARE * (double)sysconf(_SC_NPROCESSORS_ONLN));
 	s->table = t->live;
 	s->random = (t->seed ? t->seed : mono_ns()) | 1;
 	sampling_tables_fill(&s->sampling);
@@ -643,7 +648,7 @@ int survival_look(struct survival *s, const struct survival_target *t, uint64_t 
 	int err = look(&l);
 	uint64_t cost = clock_ns(CLOCK_THREAD_CPUTIME_ID) - began;
 	w->cost_ns = cost;
-	double wait = fmax((double)LOOK_EVERY_NS * s->stretch, LOOK_SHARE * cost_of_all(s));
+	double wait = fmax((double)LOOK_EVERY_NS * s->stretch, cost_of_all(s) / s->core_share);
 	w->next_ns = now_ns + (uint64_t)(wait * (1 + JITTER * (random_unit(s) - 0.5)));
 	if (err < 0) {
 		/* Figures of an older look would grow stale unseen. */
