@@ -230,6 +230,9 @@ static void caches_are_free(void **state)
 		poke(w, cache + rows[i].heads + 8, c[2]);
 		poke(w, c[2], mangle(c[2], c[0], rows[i].mangled));
 		poke(w, c[0], mangle(c[0], 0, rows[i].mangled));
+		/* The other words of such blocks: of 2.30 and 2.31 they tell that they are in the cache. */
+		poke(w, c[2] + 8, cache);
+		poke(w, c[0] + 8, cache);
 		/* A fastbin: its links point to chunks. */
 		if (rows[i].bins == 112) {
 			poke(w, ARENA + 16 + 8, c[4] - 16);
@@ -243,6 +246,53 @@ static void caches_are_free(void **state)
 		assert_int_equal(ask(w, c[5], 30), OCCUPANCY_IN_USE);
 		world_free(w);
 	}
+}
+
+/* A thread takes a block from its cache while we follow the list: what the program links in it is no list of free blocks. */
+static void lists_of_the_program_are_none(void **state)
+{
+	struct world *w = world_new();
+	uint64_t cache = chunk(w, 0x290, true), c[4];
+
+	(void)state;
+	for (int k = 0; k < 4; k++)
+		c[k] = chunk(w, 48, true);
+	chunk(w, 64, true);
+	arena(w, 112);
+	poke(w, cache + 128 + 8, c[2]);
+	poke(w, c[2], c[0]);
+	poke(w, c[0], c[1]);
+	poke(w, c[1], 0);
+	for (int k = 0; k < 4; k++)
+		assert_int_equal(ask(w, c[k], 30), OCCUPANCY_IN_USE);
+	world_free(w);
+}
+
+/* Requests that are rounded up on their way to malloc, by their alignment or by what Python's debug hooks add. */
+static void rounded_requests(void **state)
+{
+	struct world *w = world_new();
+	uint64_t first, aligned, debug, mapped = MAPPED + 4096 + 16;
+
+	(void)state;
+	while ((w->at + 16) % 128)
+		chunk(w, 48, true);
+	aligned = chunk(w, 272, true);
+	while ((w->at + 16) % 128 != 16)
+		chunk(w, 48, true);
+	first = chunk(w, 272, true);
+	debug = chunk(w, 640, true);
+	chunk(w, 64, true);
+	arena(w, 112);
+	assert_int_equal(ask(w, aligned, 160), OCCUPANCY_IN_USE); /* operator new(160, align_val_t(128)) */
+	assert_int_equal(ask(w, first, 160), OCCUPANCY_NO_BLOCK); /* nothing can have rounded it so far here */
+	assert_int_equal(ask_as(w, debug + 16, 590, LAYER_PYTHON), OCCUPANCY_IN_USE);
+	assert_int_equal(ask_as(w, debug + 32, 560, LAYER_PYTHON), OCCUPANCY_IN_USE);
+	assert_int_equal(ask_as(w, debug + 48, 560, LAYER_PYTHON), OCCUPANCY_NO_BLOCK);
+	assert_int_equal(ask(w, debug + 16, 590), OCCUPANCY_NO_BLOCK);
+	poke(w, MAPPED + 4096 + 8, 135168 | 2);
+	assert_int_equal(ask(w, mapped, 40000), OCCUPANCY_NO_BLOCK); /* grown in place */
+	world_free(w);
 }
 
 /* A torn place: what lies behind is found again, what lies in it is not known, and what is in doubt is not called dead. */
@@ -428,6 +478,8 @@ int main(void)
 		cmocka_unit_test(chunks_of_each_version),
 		cmocka_unit_test(grown_since_the_mappings),
 		cmocka_unit_test(caches_are_free),
+		cmocka_unit_test(lists_of_the_program_are_none),
+		cmocka_unit_test(rounded_requests),
 		cmocka_unit_test(torn),
 		cmocka_unit_test(mapped),
 		cmocka_unit_test(in_part),

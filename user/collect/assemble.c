@@ -7,6 +7,7 @@
 
 #include "collect/kmaps.h"
 #include "collect/procview.h"
+#include "collect/sumscatter.h"
 #include "collect/survival.h"
 #include "collect/threads.h"
 #include "sampling.h"
@@ -157,6 +158,22 @@ static void take_survivors(const struct survival *s, uint32_t sum, struct counts
 	c->free_count = minus(c->alloc_count, c->live_count + c->untracked_count);
 }
 
+/* By how much standard errors are larger than if blocks came one by one: as in the process as a whole, or more. se: of what was allocated, as if so. */
+static double spread_of(struct sum_scatters *s, const struct window_figures *window, const struct sum *sum,
+			uint32_t index, double se)
+{
+	const struct sum_counted now = { .sum = index,
+					 .account = sum->account,
+					 .bytes = (double)sum->alloc_bytes,
+					 .var = se * se,
+					 .windows = window->windows,
+					 .counted_ns = window->counted_ns,
+					 .is_open = window->is_open };
+	double own = window->whole ? NAN : sum_scatters_spread(s, &now);
+
+	return own > window->spread ? own : window->spread; /* the process's is NAN where nothing can be said of any */
+}
+
 static bool has_blocks(const struct sum *sum)
 {
 	enum layer layer = (enum layer)(sum->ids.id & STACK_ID_LAYER_MASK);
@@ -195,9 +212,11 @@ static bool take_sum(void *ctx, uint32_t index, const struct sum *sum)
 		s->counts = page_counts_of(sum, w->a->faults_every);
 	else
 		s->counts = counts_of(sum, w->a->sample_bytes);
+	double spread = 1;
 	if (owner->window.lever && s->layer != LAYER_PAGE) {
-		s->counts.live_bytes_se *= owner->window.spread;
-		s->counts.alloc_bytes_se *= owner->window.spread;
+		spread = spread_of(w->a->scatters, &owner->window, sum, index, s->counts.alloc_bytes_se);
+		s->counts.live_bytes_se *= spread;
+		s->counts.alloc_bytes_se *= spread;
 		s->counts.alloc_bytes_se = hypot(s->counts.alloc_bytes_se,
 						 owner->window.edge * (double)s->counts.alloc_bytes);
 	}

@@ -29,6 +29,7 @@ struct assembly {
 	const struct attacher *attacher;
 	struct windows *windows;
 	const struct survival *survival;
+	struct sum_scatters *scatters;
 	bool map, by_thread;
 	uint64_t sample_bytes; /* R of sampling rate 1 */
 	uint32_t faults_every; /* page faults that one stands for */

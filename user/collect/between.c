@@ -3,25 +3,39 @@
 
 #include <math.h>
 
-/* Blocks begin to be counted when we come, so that live grows from nothing to what it is: the share that stays falls. It is taken to fall on as it did. */
-static double next_gain(double gain, double was)
+#define SURE 2 /* standard errors */
+
+/*
+ * Blocks begin to be counted when we come, so that live grows from nothing to what it is, and the share that stays falls. Where it did, it is taken to fall on
+ * by as much.
+ */
+static double next_gain(double gain, double was, double se)
 {
-	return gain > 0 && was > gain ? gain * gain / was : gain;
+	return was - gain > se ? gain * gain / was : gain;
+}
+
+static void learn(struct between *b, double live, double var, double more)
+{
+	double noise = (var + b->var) / (more * more), gain = (live - b->live) / more;
+
+	if (b->looks && noise >= 1) { /* too little was allocated to tell anything: what was known is in doubt */
+		b->gain_var = 1;
+		return;
+	}
+	double missed = fmin(1, fmax(-1, gain - b->expected));
+	gain = fmin(1, fmax(0, gain)); /* old blocks that go do not go with what comes */
+	/* What lives of all that ever was says little of what comes next. */
+	b->gain_var = fmin(1, noise + (b->looks ? missed * missed : gain * (1 - gain)));
+	b->expected = gain > SURE * sqrt(noise) ? next_gain(gain, b->looks ? b->gain : 1, sqrt(noise)) : 0;
+	b->gain = gain;
 }
 
 void between_look(struct between *b, double live, double var, double allocated)
 {
 	double more = allocated - b->allocated;
 
-	if (more > 0) {
-		double gain = fmin(1, fmax(-1, (live - b->live) / more)), missed = gain - b->expected;
-
-		/* What lives of all that ever was says little of what comes next. */
-		b->gain_var = b->looks ? missed * missed : fabs(gain * (1 - gain));
-		b->gain_var = fmin(1, b->gain_var + var / (more * more));
-		b->expected = next_gain(gain, b->looks ? b->gain : 1);
-		b->gain = gain;
-	}
+	if (more > 0)
+		learn(b, live, var, more);
 	b->live = live;
 	b->var = var;
 	b->allocated = allocated;

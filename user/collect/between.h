@@ -3,8 +3,8 @@
  * What of a stack lives between two looks at its blocks (collect/survival.h). A look costs what the heap is large, so that they can be a minute apart, and what
  * was allocated since would be missing. Pure.
  *
- * Of what was allocated from one look to the next a share came to stay: all of a leak, nothing of a cache that is full. It is taken to go on as it
- * did; how far it was from what had been expected tells how far to trust it.
+ * Of what was allocated from one look to the next a share came to stay: all of a leak, nothing of a cache that is full. It is taken to go on as it did, and
+ * to fall on where it fell; a share that may be chance is taken for none. How far it was from what had been expected tells how far to trust it.
  */
 #ifndef TIDEMARK_COLLECT_BETWEEN_H
 #define TIDEMARK_COLLECT_BETWEEN_H
@@ -15,7 +15,7 @@
 struct between {
 	double live, var;	   /* at the last look; var: its variance */
 	double allocated;	   /* in all until then */
-	double gain;		   /* live per allocated, from the look before on; within -1..1 */
+	double gain;		   /* live per allocated, from the look before on; within 0..1 */
 	double expected, gain_var; /* from this look on */
 	uint32_t looks;
 };

@@ -6,6 +6,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "collect/sumscatter.h"
 #include "collect/survival.h"
 #include "collect/pycoverage.h"
 #include "collect/pyseen.h"
@@ -62,6 +63,7 @@ static void account_ended(struct follow *f, const struct watched *w)
 	ranges_forget(f->ranges, &w->id);
 	images_ended(f->images, w->account);
 	survival_forget(f->survival, w->account);
+	sum_scatters_forget(f->scatters, w->account);
 	threads_forget(f->threads, w->account);
 	image_ended(f, w->id.image);
 	accounts_end(f->accounts, w->account);

@@ -28,6 +28,7 @@
 
 struct cgroup_group;
 struct cgroup_limits;
+struct sum_scatters;
 struct survival;
 struct threads;
 
@@ -87,6 +88,7 @@ struct follow {
 	size_t pages_fds; /* kept by processes */
 	bool changed; /* a process came, went, or has other files or flags: what depends on that is to be brought up to date */
 	struct survival *survival;
+	struct sum_scatters *scatters;
 	struct pyseen *pyseen;
 	const struct target *target;
 	uint32_t flags;		   /* enum proc_flag of every process that the target names */

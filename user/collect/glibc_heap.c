@@ -41,6 +41,7 @@
 #define SIZE_BITS 7u
 #define CHUNK_MIN 32u
 #define FENCE_BYTES 64u
+#define CAPPED UINT32_MAX /* bytes of a request: that or more, of some that ask */
 #define SLACK_MAX \
 	64u /* of a request: up to 15 to round, CHUNK_MIN that was not worth a split, 16 more where a chunk of CHUNK_MIN was asked for less */
 
@@ -117,6 +118,7 @@ static bool has_top(struct glibc_heap *h)
 	uint64_t bins = h->main_arena + h->bins;
 
 	return !word(h, bins + (uint64_t)TOP_OFFSET, &top) && is_link(top) && !word(h, top + 8, &size) &&
+	       (size & ~(uint64_t)SIZE_BITS) >= CHUNK_MIN &&
 	       !page_cache_read(h->cache, bins + SYSTEM_MEM_OFFSET, mem, sizeof(mem)) && mem[0] && mem[1];
 }
 
@@ -250,6 +252,8 @@ static void main_segment(struct glibc_heap *h, struct heap_memo *memo, struct se
 	if (flags & NONCONTIGUOUS || seg.end > room || seg.start < m->start || seg.start > top) {
 		/* Several pieces, or torn: what lies before the top in its own mapping can be found. */
 		seg.torn = !(memo->glibc_start >= m->start && memo->glibc_start < top);
+		if (seg.torn && m->end <= top)
+			return; /* in a mapping that came since */
 		seg.start = seg.torn ? m->start : memo->glibc_start;
 		seg.end = seg.end > room || seg.end <= top ? (m->end > top ? m->end : top + CHUNK_MIN) : seg.end;
 	} else if (!memo->glibc_start) {
@@ -407,17 +411,19 @@ static uint64_t resync(struct glibc_heap *h, const struct glibc_segment *s, uint
 
 struct glibc_tcache {
 	uint64_t heads; /* address of the array */
+	uint64_t key;	/* of entries whose links are plain; 0: they have none */
 	uint64_t head[TCACHE_BINS];
 };
 
 struct tcache_layout {
 	uint32_t chunk, heads;
+	bool keyed; /* an entry's second word is the struct's address, until it is handed out (2.29-2.33, of which 2.32 and 2.33 mangle links) */
 };
 static const struct tcache_layout tcache_layouts[] = {
-	{ 0x250, 64 },	/* 2.26-2.29 */
-	{ 0x290, 128 }, /* 2.30-2.41 */
-	{ 0x300, 152 }, /* 2.42, 2.43 */
-	{ 0x310, 152 },
+	{ 0x250, 64, false },  /* 2.26-2.29 */
+	{ 0x290, 128, true },  /* 2.30-2.41 */
+	{ 0x300, 152, false }, /* 2.42, 2.43 */
+	{ 0x310, 152, false },
 };
 
 static void meet_tcache(struct glibc_heap *h, const struct glibc_segment *s, uint64_t chunk, uint64_t size)
@@ -429,6 +435,7 @@ static void meet_tcache(struct glibc_heap *h, const struct glibc_segment *s, uin
 		if (tcache_layouts[i].chunk != size || h->n_tcaches >= TCACHE_MAX)
 			continue;
 		t.heads = chunk + 16 + tcache_layouts[i].heads;
+		t.key = tcache_layouts[i].keyed ? chunk + 16 : 0;
 		if (!window_read(h, s, t.heads, t.head, sizeof(t.head)))
 			return;
 		for (int k = 0; k < TCACHE_BINS; k++) {
@@ -486,11 +493,13 @@ struct list {
 	uint32_t points; /* where in a chunk links point to */
 	bool mangled;	 /* 2.32 on: a link is stored as link ^ (its own address >> 12) */
 	bool quick;	 /* changes all the time: nothing of it is read from pages that are kept */
+	uint64_t
+		key; /* behind each link; 0: nothing certain. What the program links in its own blocks looks like a list else */
 };
 
-static bool link_read(struct glibc_heap *h, const struct list *l, uint64_t chunk, uint64_t ret[2])
+static bool link_read(struct glibc_heap *h, const struct list *l, uint64_t chunk, uint64_t ret[3])
 {
-	int n = 2 * sizeof(*ret);
+	int n = 3 * sizeof(*ret);
 
 	return l->quick ? h->memory->read(h->memory->ctx, chunk + 8, ret, (size_t)n) == n
 			: !page_cache_read(h->cache, chunk + 8, ret, (size_t)n);
@@ -503,9 +512,9 @@ static long follow_list(struct glibc_heap *h, const struct list *l, void (*entry
 	uint32_t n = 0;
 
 	for (; at; n++) {
-		uint64_t chunk = at - l->points, words[2]; /* size, link */
+		uint64_t chunk = at - l->points, words[3]; /* size, link, key */
 		if (n >= TCACHE_CHAIN_MAX || !is_link(at) || !link_read(h, l, chunk, words) ||
-		    (words[0] & ~(uint64_t)SIZE_BITS) != l->chunk_size)
+		    (words[0] & ~(uint64_t)SIZE_BITS) != l->chunk_size || (l->key && words[2] != l->key))
 			return -1;
 		if (entry)
 			entry(ctx, chunk + 16);
@@ -516,7 +525,7 @@ static long follow_list(struct glibc_heap *h, const struct list *l, void (*entry
 
 static struct list tcache_list(const struct glibc_tcache *t, uint32_t j, bool mangled)
 {
-	return (struct list){ t->head[j], CHUNK_MIN + 16 * j, 16, mangled, true };
+	return (struct list){ t->head[j], CHUNK_MIN + 16 * j, 16, mangled, true, mangled ? 0 : t->key };
 }
 
 /* How many lists are sound; which way links are written shows by which reading finds more of them so. */
@@ -576,7 +585,7 @@ static void fastbin_entries(struct glibc_heap *h, uint64_t arena, void (*entry)(
 		return;
 	for (uint32_t j = 0; j < FASTBINS; j++)
 		for (int mangled = 0; mangled < 2; mangled++) {
-			struct list l = { heads[j], CHUNK_MIN + 16 * j, 0, mangled, false };
+			struct list l = { heads[j], CHUNK_MIN + 16 * j, 0, mangled, false, 0 };
 			if (l.head && follow_list(h, &l, NULL, NULL) > 0)
 				(void)follow_list(h, &l, entry, ctx); /* sound a moment ago, in the same pages */
 		}
@@ -597,19 +606,20 @@ void glibc_cached(struct glibc_heap *h, void (*entry)(void *ctx, uint64_t user),
 }
 
 /*
- * malloc and realloc split a chunk as soon as what is left makes a chunk itself (MINSIZE 32), memalign when it is more than that; only pvalloc rounds a
- * request up, to pages. So a chunk that is larger by more was made for another request.
+ * malloc and realloc split a chunk as soon as what is left makes a chunk itself (MINSIZE 32), memalign when it is more than that. pvalloc and libstdc++'s
+ * aligned operator new round a request up to its alignment, which the address shows. (2.42 with the tunable tcache_max above 1032 hands out what is
+ * larger by up to twice; not by default.)
  */
-bool glibc_chunk_fits(uint64_t size, uint64_t bytes)
+bool glibc_chunk_fits(uint64_t size, uint64_t user, uint64_t bytes)
 {
-	uint64_t usable = size - 8, rounded = (bytes + 4095) & ~4095ull;
+	uint64_t usable = size - 8, alignment = user & -user;
 
-	return usable >= bytes && (usable < bytes + SLACK_MAX || (usable >= rounded && usable < rounded + SLACK_MAX));
+	return usable >= bytes && (bytes >= CAPPED || usable < ((bytes + alignment - 1) & -alignment) + SLACK_MAX);
 }
 
-bool glibc_mapping_fits(uint64_t usable, uint64_t bytes)
+bool glibc_mapping_fits(uint64_t usable, uint64_t user, uint64_t bytes)
 {
-	return usable >= bytes && usable / 2 <= bytes + 4096;
+	return usable >= bytes && (bytes >= CAPPED || usable / 2 <= bytes + 4096 + (user & -user));
 }
 
 bool glibc_header_fits(struct glibc_heap *h, uint64_t user, uint64_t bytes)
@@ -620,7 +630,7 @@ bool glibc_header_fits(struct glibc_heap *h, uint64_t user, uint64_t bytes)
 		return true; /* not known to be otherwise */
 	uint64_t size = own.size & ~(uint64_t)SIZE_BITS;
 	if (size < CHUNK_MIN || size & 15 || own.size & IS_MMAPPED || size >= USER_END ||
-	    !glibc_chunk_fits(size, bytes))
+	    !glibc_chunk_fits(size, user, bytes))
 		return false;
 	return page_cache_read(h->cache, user - 16 + size, &next, sizeof(next)) || next.size & PREV_INUSE;
 }

@@ -57,9 +57,8 @@ void glibc_walk(struct glibc_heap *h, const struct glibc_segment *s, uint64_t fr
 void glibc_cached(struct glibc_heap *h, void (*entry)(void *ctx, uint64_t user), void *ctx);
 
 /* Can a chunk of this size be the one of a request, or one with a mapping of its own? If not another block took its place, or realloc changed it there. */
-bool glibc_chunk_fits(uint64_t size, uint64_t bytes);
-bool glibc_mapping_fits(uint64_t usable,
-			uint64_t bytes); /* growing by less than twice is not told: alignment may have taken as much */
+bool glibc_chunk_fits(uint64_t size, uint64_t user, uint64_t bytes);
+bool glibc_mapping_fits(uint64_t usable, uint64_t user, uint64_t bytes); /* what grew by less than twice does */
 
 /* Does the header before a user address fit a block of these bytes in use? Old headers do, too; that of a live block always does. */
 bool glibc_header_fits(struct glibc_heap *h, uint64_t user, uint64_t bytes);

@@ -18,6 +18,7 @@
 #include "collect/pyseen.h"
 #include "collect/ring.h"
 #include "collect/scope.h"
+#include "collect/sumscatter.h"
 #include "collect/survival.h"
 #include "collect/threads.h"
 #include "collect/windows.h"
@@ -64,6 +65,7 @@ struct live_source {
 	struct self_limit self;
 	struct zoomer *zoomer;
 	struct survival *survival;
+	struct sum_scatters *scatters;
 	uint64_t windows_ns; /* when they want their next turn */
 	uint64_t tidied_ns;
 	bool written;		   /* files that had probes: who maps them is to be looked into */
@@ -95,6 +97,7 @@ static void live_close(struct source *base)
 	windows_free(s->windows);
 	zoomer_free(s->zoomer);
 	survival_free(s->survival);
+	sum_scatters_free(s->scatters);
 	launch_done(&s->launch);
 	attacher_free(s->attacher);
 	ring_reader_close(s->ring);
@@ -543,6 +546,7 @@ static void make_windows(struct live_source *s)
 	s->windows = windows_new(&o);
 	self_limit_init(&s->self, 0);
 	s->survival = survival_new(s->loader);
+	s->scatters = sum_scatters_new();
 	s->zoomer = zoomer_new(&s->follow, s->opts.zoom, s->opts.budget_pct);
 	if (s->opts.zoom) /* who does not grow must not pay for who does */
 		attacher_force_process(s->attacher);
@@ -573,6 +577,7 @@ static int wire(struct live_source *s)
 				     .threads = s->threads,
 				     .limits = s->limits,
 				     .survival = s->survival,
+				     .scatters = s->scatters,
 				     .pyseen = s->pyseen,
 				     .target = s->opts.target,
 				     .flags = target_flags(&s->opts),
@@ -590,6 +595,7 @@ static int wire(struct live_source *s)
 					 .attacher = s->attacher,
 					 .windows = s->windows,
 					 .survival = s->survival,
+					 .scatters = s->scatters,
 					 .map = s->opts.map,
 					 .by_thread = s->opts.by_thread,
 					 .sample_bytes = s->opts.sample_bytes };

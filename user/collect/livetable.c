@@ -85,7 +85,7 @@ struct sum *sum_open(const struct live_table *t, uint32_t number, struct table_v
 void live_window_done(struct live_window *w)
 {
 	if (w->at)
-		(void)munmap(w->at, WINDOW_BYTES);
+		(void)munmap(w->at, w->n * sizeof(*w->at));
 	w->at = NULL;
 }
 
@@ -97,11 +97,12 @@ static struct live_bucket *bucket_in(const struct live_table *t, struct live_win
 	if (w->at && w->first != first)
 		live_window_done(w);
 	if (!w->at) {
-		void *at = mmap(NULL, WINDOW_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, t->live_fd,
+		uint32_t n = t->buckets - first < WINDOW_BUCKETS ? t->buckets - first : WINDOW_BUCKETS;
+		void *at = mmap(NULL, n * sizeof(*w->at), PROT_READ | PROT_WRITE, MAP_SHARED, t->live_fd,
 				(off_t)(first / WINDOW_BUCKETS * WINDOW_BYTES));
 		if (at == MAP_FAILED)
 			return NULL;
-		*w = (struct live_window){ at, first };
+		*w = (struct live_window){ at, first, n };
 	}
 	return &w->at[number - first];
 }

@@ -36,7 +36,7 @@ int live_copy(const struct live_table *t, uint32_t account, struct live_entry **
 /* The part of `live` that was used last: for who goes through it in the order of buckets. All zero: none. */
 struct live_window {
 	struct live_bucket *at;
-	uint32_t first;
+	uint32_t first, n;
 };
 void live_window_done(struct live_window *w);
 

@@ -22,13 +22,25 @@ struct answers {
 	size_t i; /* the first query that lies at or behind the walk's place */
 };
 
+/* PYTHONMALLOC=debug: size and kind before a block and as much behind it, twice where pymalloc hands a request on to malloc. */
+#define DEBUG_BYTES 16u
+
+static bool begins_at(const struct occupied_query *q, uint64_t user)
+{
+	uint64_t before = q->addr - user;
+
+	return !before || (q->layer == LAYER_PYTHON && (before == DEBUG_BYTES || before == 2 * DEBUG_BYTES));
+}
+
 static enum occupancy state_in(const struct occupied_query *q, uint64_t addr, uint64_t size, bool used)
 {
-	if (q->addr != addr + 16)
+	uint64_t user = addr + 16;
+
+	if (!begins_at(q, user))
 		return OCCUPANCY_NO_BLOCK;
 	if (!used)
 		return OCCUPANCY_FREE;
-	return glibc_chunk_fits(size, q->bytes) ? OCCUPANCY_IN_USE : OCCUPANCY_NO_BLOCK;
+	return glibc_chunk_fits(size, user, q->bytes + 2 * (q->addr - user)) ? OCCUPANCY_IN_USE : OCCUPANCY_NO_BLOCK;
 }
 
 static void on_chunk(void *ctx, uint64_t addr, uint64_t size, bool used, bool sure)
@@ -107,7 +119,7 @@ static void answer_mapped(struct glibc_heap *h, struct occupied_query *q)
 		return;
 	int is = glibc_mapped_chunk(h, q->addr, &usable);
 	if (is > 0)
-		q->is = glibc_mapping_fits(usable, q->bytes) ? OCCUPANCY_IN_USE : OCCUPANCY_NO_BLOCK;
+		q->is = glibc_mapping_fits(usable, q->addr, q->bytes) ? OCCUPANCY_IN_USE : OCCUPANCY_NO_BLOCK;
 	else if (!is && q->addr % 4096 == MAPPED_OFFSET)
 		q->is = OCCUPANCY_NO_BLOCK;
 }

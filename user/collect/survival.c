@@ -513,8 +513,9 @@ static void finish_figures(struct look *l, struct of_sum *f)
 	const struct sum *s = sum_open(&l->s->table, f->sum, &v);
 
 	between_look(&f->bytes, fmin(f->now.all_bytes, f->now.live_bytes), f->now.var,
-		     s ? (double)s->alloc_bytes - (double)s->untracked_bytes : 0);
-	between_look(&f->blocks, f->now.live_count, 0, s ? (double)s->alloc_count - (double)s->untracked_count : 0);
+		     s ? (double)s->alloc_bytes - (double)s->untracked_bytes : f->bytes.allocated);
+	between_look(&f->blocks, f->now.live_count, 0,
+		     s ? (double)s->alloc_count - (double)s->untracked_count : f->blocks.allocated);
 	if (s)
 		table_close(&v);
 	f->looked = f->now.looked;
@@ -623,7 +624,6 @@ static struct watch *watch_of(struct survival *s, uint32_t account, uint64_t now
 static double cost_of_all(const struct survival *s)
 {
 	double ns = 0;
-
 	for (const struct watch *w = s->watches; w; w = w->hh.next)
 		ns += (double)w->cost_ns;
 	return ns;

@@ -30,7 +30,7 @@ struct survival_tables {
 };
 struct survival *survival_new_of(const struct survival_tables *t);
 void survival_free(struct survival *s);
-/* Looks are so many times further apart from now on: our own CPU time is too much. */
+/* Looks that cost little are so many times further apart from now on: our own CPU time is too much. Others keep to their share of it anyway. */
 void survival_stretch(struct survival *s, uint32_t times);
 
 struct survival_target {

@@ -463,6 +463,9 @@ bool windows_figures(struct windows *w, uint32_t account, uint64_t now, struct w
 				       : extrapolate_spread(&x->stands_for),
 		.edge = edge_error(w, x, now),
 		.whole = !x->was_away,
+		.windows = x->stands_for.windows,
+		.counted_ns = x->stands_for.counted_ns,
+		.is_open = x->open.ns != 0,
 		.rate = x->plan.rate,
 		.lever = x->refused[0] ? x->refused : governor_lever_name(&x->governor),
 	};

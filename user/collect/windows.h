@@ -55,6 +55,9 @@ struct window_figures {
 	double spread;	       /* standard errors are to be multiplied by it; >= 1 */
 	double edge;	       /* error of totals that all stacks share, as a part of them */
 	bool whole;	       /* it was never without probes: live figures need no survival */
+	unsigned windows;      /* that have closed */
+	double counted_ns;     /* work that these stand for */
+	bool is_open;	       /* one is */
 	uint32_t rate;	       /* sampling rate now */
 	const char *lever;     /* what holds the cost, in words; or why no probe can be placed */
 };
