@@ -140,15 +140,19 @@ static void cells_free(struct watch *w)
 	}
 }
 
+static void sum_drop(struct survival *s, struct of_sum *f)
+{
+	HASH_DEL(s->sums, f);
+	free(f);
+}
+
 static void sums_forget(struct survival *s, uint32_t account)
 {
 	struct of_sum *f, *next;
 
 	HASH_ITER(hh, s->sums, f, next) {
-		if (f->account != account)
-			continue;
-		HASH_DEL(s->sums, f);
-		free(f);
+		if (f->account == account)
+			sum_drop(s, f);
 	}
 }
 
@@ -399,8 +403,7 @@ static struct cell *cell_of(struct watch *w, const struct live_entry *b)
 	HASH_FIND(hh, w->cells, &key.key, sizeof(key.key), c);
 	if (!c) {
 		c = xcalloc(1, sizeof(*c));
-		c->key.sum = key.key.sum;
-		c->key.class = key.key.class;
+		c->key = key.key;
 		HASH_ADD(hh, w->cells, key, sizeof(c->key), c);
 	}
 	return c;
@@ -507,7 +510,8 @@ static void add_figures(struct of_sum *f, const struct cohort *c, const struct c
 	f->now.all_bytes += c->in_use[WEIGHT_BYTES] + c->unknown[WEIGHT_BYTES];
 }
 
-static void finish_figures(struct look *l, struct of_sum *f)
+/* Returns how many blocks were met. */
+static uint64_t finish_figures(struct look *l, struct of_sum *f)
 {
 	struct table_view v;
 	const struct sum *s = sum_open(&l->s->table, f->sum, &v);
@@ -520,6 +524,7 @@ static void finish_figures(struct look *l, struct of_sum *f)
 		table_close(&v);
 	f->looked = f->now.looked;
 	memset(&f->now, 0, sizeof(f->now));
+	return f->looked;
 }
 
 static void make_figures(struct look *l)
@@ -542,13 +547,8 @@ static void make_figures(struct look *l)
 		add_figures(of_sum(l, c->key.sum), &c->cohort, &live);
 	}
 	HASH_ITER(hh, l->s->sums, f, next_sum) {
-		if (f->account != l->w->account)
-			continue;
-		finish_figures(l, f);
-		if (!f->looked) { /* its blocks are gone, and booked so */
-			HASH_DEL(l->s->sums, f);
-			free(f);
-		}
+		if (f->account == l->w->account && !finish_figures(l, f))
+			sum_drop(l->s, f); /* its blocks are gone, and booked so */
 	}
 }
 
@@ -624,6 +624,7 @@ static struct watch *watch_of(struct survival *s, uint32_t account, uint64_t now
 static double cost_of_all(const struct survival *s)
 {
 	double ns = 0;
+
 	for (const struct watch *w = s->watches; w; w = w->hh.next)
 		ns += (double)w->cost_ns;
 	return ns;
