@@ -8,6 +8,7 @@
  *   4. controls at addresses in use are put into `live` as blocks of no sum ("ghosts"): a free or an allocation that the probes see there takes them
  *      out, as it does with a block that died unseen. So controls go the way of blocks, whatever share of the time the probes are in place
  *   5. collect/reuse.h makes figures of it, per sum and size class, and of those, figures per sum
+ *   6. collect/between.h carries these on until the next look
  *
  * A ghost has a sum that is none and no bytes: the programs book nothing when it goes.
  *
@@ -51,9 +52,7 @@ struct cell {
 		uint32_t sum, class;
 	} key;
 	struct cohort cohort;
-	struct {
-		uint64_t bytes, count, var;
-	} freed; /* found dead in this look, not booked yet */
+	struct sample_weight freed; /* found dead in this look, not booked yet */
 	UT_hash_handle hh;
 };
 
