@@ -97,8 +97,10 @@ static struct entry *entry_of(struct sum_scatters *s, const struct sum_counted *
 
 	HASH_FIND(hh, s->all, &now->sum, sizeof(now->sum), e);
 	/* The place was given back, and another stack has it: what it counted before the first look is of windows that can't be told apart. */
-	if (e && (e->last.account != now->account || e->last.bytes > now->bytes))
-		drop(s, e), e = NULL;
+	if (e && (e->last.account != now->account || e->last.bytes > now->bytes)) {
+		drop(s, e);
+		e = NULL;
+	}
 	if (!e) {
 		e = xcalloc(1, sizeof(*e));
 		e->sum = now->sum;
