@@ -31,7 +31,7 @@ struct occupied_query {
 
 /*
  * Bytes read from addr on, may be fewer than n; -EFAULT: not mapped; -ENODATA: swapped out, or not to be touched. Pages that the process never
- * touched read as zeros without being touched.
+ * touched read as zeros without being touched; so may what is not mapped.
  */
 struct memory {
 	int (*read)(void *ctx, uint64_t addr, void *to, size_t n);

@@ -336,8 +336,8 @@ static bool is_dead(uint8_t is)
 /* --- controls and ghosts --- */
 
 /*
- * Ghosts keep what they are in place of a birth: the bytes of the block, for its class and the question whether what lies there now is large
- * enough. They have no bytes of their own.
+ * Ghosts keep what they are in place of a birth: the bytes of the block, for its class and the question whether what lies there now has its size.
+ * They have no bytes of their own.
  */
 static struct live_entry ghost_of(const struct live_entry *control)
 {
